@@ -1,4 +1,4 @@
-"""How late one learns that an operation is done, and by how many calls, beside google-api-core.
+"""Delay and calls until one learns that an operation is done, beside google-api-core.
 
 Both wait at the same time for operations of the same server, as their defaults are.
 """

@@ -45,7 +45,7 @@ class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
 
 
 class ByHand(operations_pb2_grpc.OperationsServicer):
-    """What a team writes today: a dictionary, and a Wait that does the work itself."""
+    """The service that a team writes today: a dictionary, and a Wait that does the work itself."""
 
     def __init__(self, operations: dict[str, operations_pb2.Operation]) -> None:
         self._operations = operations

@@ -21,7 +21,7 @@ from lro_grpc._runtime import garbage
 
 @dataclass(frozen=True)
 class Work:
-    """What the processes have done together."""
+    """The work that the processes have done together."""
 
     seconds: float
     """From the common begin to the last that happened."""
@@ -30,7 +30,7 @@ class Work:
     server_cpu: float
     """The CPU seconds of the server that they used meanwhile."""
     figures: list[dict[str, Any]]
-    """What each has to tell."""
+    """The figures that each has to tell."""
 
 
 def run(

@@ -88,7 +88,7 @@ class Code(enum.IntEnum):
 
 
 class StopReason(enum.Enum):
-    """Why an attempt has to stop before its handler is through."""
+    """The reason why an attempt has to stop before its handler is through."""
 
     CANCEL = "cancel"
     """Someone cancelled the operation."""

@@ -37,7 +37,7 @@ class ConnectedServer:
 
     @property
     def unserved(self) -> str:
-        """Why the operation of the latest Get waits in vain; empty if it does not."""
+        """The reason why the operation of the latest Get waits in vain; empty if it does not."""
         return self.headers.get(UNSERVED, "")
 
     def is_connected(self) -> bool:

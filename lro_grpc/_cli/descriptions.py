@@ -26,8 +26,8 @@ class Descriptions:
         self, server: ConnectedServer, timeout: timedelta | None, *, with_request: bool = False
     ) -> None:
         self.why_not = ""
-        """Why there is none of the latest operation; empty if an earlier one had none either, as of
-        a server that has no descriptions."""
+        """The reason why there is none of the latest operation; empty if an earlier one had none
+        either, as of a server that has no descriptions."""
         self._server = server
         self._timeout = timeout or RPC_TIMEOUT
         self._with_request = with_request

@@ -56,7 +56,7 @@ Metrics = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What is measured, and where it is told.
+    """The measuring of a process, and the address at which it is told.
 
     Attributes:
         telemetry: What the operations report to.

@@ -84,7 +84,7 @@ class EndedCall:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Experience:
-    """What the calls of a poller have shown so far, of the server and of the way to it."""
+    """The lessons of a poller's calls so far, about the server and the way to it."""
 
     only_gets: bool = False
     """Whether the latest call ended with an error: nothing but Gets until one is answered."""
@@ -93,9 +93,9 @@ class Experience:
     watch_from: float = -math.inf
     """The time from which a Watch may go again."""
     failures: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How often each method has failed since it was last answered."""
+    """The failures of each method since it was last answered."""
     cancelled: int = 0
-    """How many of the latest calls, in a row, ended with CANCELLED."""
+    """The number of the latest calls, in a row, that ended with CANCELLED."""
 
     def lets_watch(self, now: float) -> bool:
         """Whether a Watch may go."""

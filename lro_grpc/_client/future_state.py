@@ -55,7 +55,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
 
     @property
     def progress(self) -> int | None:
-        """How much is done in the latest state that was seen, 0 to 100. Makes no RPC.
+        """The part that is done in the latest state that was seen, 0 to 100. Makes no RPC.
 
         None if the metadata has no ``progress_percent``.
 

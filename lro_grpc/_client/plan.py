@@ -134,7 +134,7 @@ class Watch:
     request: operation_control_service_pb2.WatchOperationRequest
     """Its request."""
     idle_timeout: float
-    """How many seconds are too long."""
+    """The seconds without an answer that are too long."""
     method: ClassVar[str] = WATCH
     """The RPC's name."""
 
@@ -144,7 +144,7 @@ class Sleep:
     """A step: let time pass. It has no reply."""
 
     seconds: float
-    """How long, above zero."""
+    """The time to let pass, above zero."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class _Waiter:
     start: float
     """The time at which it began."""
     timeout: timedelta | None
-    """How long it may take; None for as long as it takes."""
+    """The time that it may take; None for as long as it takes."""
     wants_updates: bool
     """Whether it is for every change, or for the end alone."""
     updated: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)

@@ -171,7 +171,7 @@ class Claims(StoreCases):
     async def test_a_claim_passes_over_nothing_for_a_clock_that_was_set_back(
         self, store: Store
     ) -> None:
-        """What seems to become ready only later could wait for long."""
+        """One that seems to become ready only later could wait for long."""
         made = await store.create(self.record())
         claim = partial(store.claim, {self.METHOD: 9}, Claim(LEASE))
         assert list(await claim(ready_before=self.time)) == []

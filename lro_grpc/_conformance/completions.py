@@ -18,8 +18,6 @@ _LEASE = 60_000_000
 class Completions(StoreCases):
     """Promises of the completions that a store keeps."""
 
-    # Completions.
-
     @with_store
     async def test_an_operation_that_is_done_leaves_its_completion_behind(
         self, store: Store

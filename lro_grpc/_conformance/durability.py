@@ -46,7 +46,7 @@ class Durability(StoreCases):
 
     @with_store
     async def test_the_store_tells_its_time(self, store: Store) -> None:
-        """Which is not ahead, and hardly behind."""
+        """It is not ahead, and hardly behind."""
         for _ in range(3):
             assert self.time - 1_000_000 <= store.now() <= self.time
             self.time += 10_000_000

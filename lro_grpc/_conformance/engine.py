@@ -93,7 +93,7 @@ async def _until(future: Future, state: str, attempt: int) -> None:
 
 
 class EngineConformance:
-    """What operations owe to their callers, whatever the engine; subclass it with an engine."""
+    """The promises of operations to their callers, whatever the engine; subclass it with one."""
 
     def make_engine(self) -> EngineOptions | None:
         """Returns the options of an engine that runs handlers in this process.
@@ -316,7 +316,7 @@ class EngineConformance:
 
     @_with_folder
     async def test_a_retry_that_is_paused_and_resumed_waits_no_longer(self, folder: Path) -> None:
-        """What an engine remembers of the time before counts no more."""
+        """Its memory of the time before counts no more."""
 
         async def run(request: StringValue, op: Any) -> StringValue:
             if op.attempt == 1:
@@ -378,7 +378,7 @@ class EngineConformance:
 
     @_with_folder
     async def test_a_batch_that_fails_is_rolled_back(self, folder: Path) -> None:
-        """What was created is deleted again."""
+        """Targets that were created are deleted again."""
         made: list[str] = []
 
         async def create(target: str) -> None:
@@ -415,7 +415,7 @@ class EngineConformance:
 
     @_with_folder
     async def test_what_a_server_leaves_the_next_one_goes_on_with(self, folder: Path) -> None:
-        """What ran is given back, and what waited is found."""
+        """An operation that ran is given back, and one that waited is found."""
         is_over = False
 
         async def run(request: StringValue, op: Any) -> StringValue:

@@ -32,7 +32,7 @@ class Announced:
 
 
 class Told:
-    """What a follower was told, to be awaited."""
+    """The news that a follower was told, to be awaited."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []

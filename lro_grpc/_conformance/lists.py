@@ -98,7 +98,7 @@ class Lists(StoreCases):
 
     @with_store
     async def test_pages_stand_still_while_operations_come_and_go(self, store: Store) -> None:
-        """What is new is on no later page; what is deleted, the last one seen too, shifts none."""
+        """A new one is on no later page; a deleted one, the last one seen too, shifts none."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
         first = await store.page(Query(self.PARENT), position=b"", size=2)
         await store.create(self.record("op-new"))
@@ -134,7 +134,7 @@ class Lists(StoreCases):
     async def test_pages_by_name_stand_still_while_operations_come_and_go(
         self, store: Store
     ) -> None:
-        """What comes before a page moves none that follow."""
+        """One that comes before a page moves none that follow."""
         for operation_id in ("b", "d", "f", "h"):
             await store.create(self.record(operation_id))
         query = Query(self.PARENT, order=Order.BY_NAME)
@@ -245,7 +245,7 @@ class Lists(StoreCases):
     async def test_filtered_pages_stand_still_while_operations_come_and_go(
         self, store: Store
     ) -> None:
-        """What has left the filter shifts nothing; what has come to it shows in its old place."""
+        """One that leaves the filter shifts none; one that comes to it shows in its old place."""
         for parent in (self.PARENT, "projects/-/locations/-"):
             await self._stand_still(store, Query(parent, parse("state = QUEUED")), parent[-1])
 

@@ -487,7 +487,7 @@ class SharedStoreConformance(Cases):
     async def test_work_that_a_store_leaves_is_told_to_the_others(
         self, stores: Sequence[SharedStore]
     ) -> None:
-        """What is new, what is given back, what is resumed, and what was to wait a while."""
+        """One that is new, is given back, is resumed, or was to wait a while."""
         first, second = stores
         told = Told()
         assert list(await first.claim({self.METHOD: 9}, Claim(LEASE))) == []

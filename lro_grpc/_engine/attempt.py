@@ -182,12 +182,12 @@ class Attempt:
 
     @property
     def leased(self) -> Leased:
-        """What it holds."""
+        """Its hold on the operation."""
         return Leased(self.name, self.number, self.record.create_time)
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the attempt has to stop; None while it may go on."""
+        """The reason why the attempt has to stop; None while it may go on."""
         return self.stopping.reason
 
     @property

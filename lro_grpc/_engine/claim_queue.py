@@ -62,7 +62,7 @@ _TRIED_AGAIN = 10
 
 
 class Turn(NamedTuple):
-    """What is to be claimed of a method."""
+    """The operations that are to be claimed of a method."""
 
     names: Mapping[str, Micros]
     """Names of operations; with each the ``scheduled_time`` that it has waited for, 0 for none.

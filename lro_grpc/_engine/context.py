@@ -109,7 +109,7 @@ class _Context(Generic[MetadataT_co]):
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the attempt has to stop; None while it may go on."""
+        """The reason why the attempt has to stop; None while it may go on."""
         return self._attempt.stop_reason
 
     def progress(self, percent: float | None = None, detail: str | None = None) -> None:

@@ -106,7 +106,7 @@ class WorkbenchEngine:
 
 
 class EngineOptions(Protocol):
-    """What ``Operations`` is given as its ``engine``: it makes one at the start."""
+    """The options that ``Operations`` is given as its ``engine``: they make one at the start."""
 
     def make_engine(
         self, workbench: Workbench, on_unserved: Callable[[UnservedError], None], *, serves: bool

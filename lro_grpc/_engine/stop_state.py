@@ -111,7 +111,7 @@ class Ending:
 
     @property
     def reason(self) -> StopReason | None:
-        """Why the operation is to end, whatever its handler could still do; None if it is not."""
+        """The reason why the operation is to end, whatever its handler could still do, or None."""
         if self.cancel_requested:
             return StopReason.CANCEL
         return StopReason.TIMEOUT if self.is_timed_out else None

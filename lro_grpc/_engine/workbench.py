@@ -147,7 +147,7 @@ class Workbench:
         self._claims: set[asyncio.Future[None]] = set()
         """The claims that are under way."""
         self._unfollow: dict[str, Callable[[], None]] = {}
-        """What ends the following of each operation, on a store that others share."""
+        """Functions that end the following of operations, on a store that others share."""
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None

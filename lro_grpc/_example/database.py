@@ -35,7 +35,7 @@ class Work(Protocol):
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the work has to stop; None while it may go on."""
+        """The reason why the work has to stop; None while it may go on."""
         ...
 
     def raise_if_stopped(self) -> None:

@@ -39,7 +39,7 @@ class AttemptSummary:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """How far the telling of its end is; a missing value is empty or None."""
+    """The progress of telling of its end; a missing value is empty or None."""
 
     state: str
     """Such as PENDING."""

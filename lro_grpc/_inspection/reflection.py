@@ -90,7 +90,7 @@ class ReflectedFiles:
         self.pool = descriptor_pool.DescriptorPool()
         """The types of the files whose imports were found, too."""
         self.trouble = ""
-        """Why the server cannot be asked; empty while it can be."""
+        """The reason why the server cannot be asked; empty while it can be."""
         self._services = list(_SERVICES)
         self._files: dict[str, FileDescriptorProto] = {}
         self._added: set[str] = set()

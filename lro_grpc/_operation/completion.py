@@ -40,7 +40,7 @@ _MOST_DOUBLED = 12
 
 
 class Completion(NamedTuple):
-    """What is told of an operation that is done, and how far that is."""
+    """A copy of all that is told of an operation that is done, and the state of the telling."""
 
     name: str
     """The operation's name."""

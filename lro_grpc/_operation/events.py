@@ -324,7 +324,7 @@ class Release:
 
     report: Report
     outcome: int = OperationAttempt.RELEASED
-    """Why the attempt has ended: RELEASED, PAUSED, CANCELLED or EXPIRED."""
+    """The way in which the attempt has ended: RELEASED, PAUSED, CANCELLED or EXPIRED."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""

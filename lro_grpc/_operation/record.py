@@ -24,7 +24,7 @@ from lro_grpc._operation.states import CANCELLING, JOB, QUEUED
 
 
 class Mutability(enum.Enum):
-    """How a value may change while its operation lives."""
+    """The way in which a value may change while its operation lives."""
 
     FOREVER = "never"
     ONCE = "from unset to a value, and never again"

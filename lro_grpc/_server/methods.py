@@ -66,7 +66,7 @@ class Methods:
         self._starting_jobs: list[str] = []
         """Methods that have to be served at the start."""
         self.services = Services(self._add_declared, self._methods)
-        """What is added through a registrar."""
+        """The servicers that are added through a registrar."""
 
     @property
     def service_names(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from lro_grpc._stores.transfer import Export, Import, damage
 
 
 class CopyProgress(NamedTuple):
-    """How far a copy is."""
+    """The progress of a copy."""
 
     source: str
     """The stores, as they may be shown."""

@@ -87,7 +87,7 @@ class Notifier:
         self._subscriptions: dict[tuple[str, bool], set[Subscription]] = {}
         """By the name of the operation, and whether only its end matters."""
         self._unfollow: dict[str, Callable[[], None]] = {}
-        """What ends the following of each operation that is watched."""
+        """Functions that end the following of operations that are watched."""
 
     @contextlib.contextmanager
     def watch(self, name: str, *, ends_only: bool = False) -> Iterator[Subscription]:

@@ -50,7 +50,7 @@ class ObservedStore(ForwardingStore):
         self._monotonic = monotonic
         self._announced: dict[str, _Announced] = {}
         self._claims = 0
-        """How many claims are under way."""
+        """The number of claims that are under way."""
         self.subscribe(self._on_change)
 
     async def create(self, record: Record) -> Record:

@@ -29,7 +29,7 @@ from lro_grpc._stores.store import Query
 
 _TERMINAL = ", ".join(str(number) for number in JOB.states if JOB.is_terminal(number))
 DONE = f"(state IN ({_TERMINAL}))"
-"""Whether an operation is done; a filter may ask for it as for a column."""
+"""The condition that an operation is done; a filter may ask for it as for a column."""
 
 NOT_ASKED = frozenset(LARGE) - {
     *(field.name for field in SHOWN.values()),
@@ -79,7 +79,7 @@ _UNKNOWN = Condition("TRUE", exact=False)
 _NEVER = Condition("FALSE")
 
 _OF_PYTHON = (Matches, PartialFailures, InMessage)
-"""What no SQL says."""
+"""Conditions that no SQL says."""
 
 
 class SqlDialect(Protocol):

@@ -166,7 +166,7 @@ class Leased:
 
 
 class Claimed(NamedTuple):
-    """What has become of an operation that was to be claimed."""
+    """The result for an operation that was to be claimed."""
 
     before: Record
     """The operation before the claim."""
@@ -197,7 +197,7 @@ class Oldest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many operations there are, and which of them have waited and run the longest."""
+    """The numbers of operations, and those of them that have waited and run the longest."""
 
     counts: Sequence[Count]
     """By method and state, in the order of both; none is of no operation."""
@@ -206,7 +206,7 @@ class Counts:
     oldest_attempt: Oldest | None
     """The one whose attempt has run the longest; None if none runs."""
     examined: int
-    """How many operations of the parent were examined: the newest ones."""
+    """The number of the parent's operations that were examined: the newest ones."""
     earliest_examined: int
     """The creation of the oldest one that was examined; 0 if all were."""
 

@@ -43,7 +43,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.examined = 0
-        """How many operations of the parent were examined."""
+        """The number of the parent's operations that were examined."""
         self._numbers: Counter[tuple[str, int]] = Counter()
         self._lower_bounds: set[tuple[str, int]] = set()
         self._ready: dict[str, Oldest] = {}
@@ -150,7 +150,7 @@ class Entries:
     method: str
     """As its column has it."""
     numbers: Counter[int] = field(default_factory=Counter)
-    """How many of them are of the parent, by their states."""
+    """The numbers of those that are of the parent, by their states."""
     first: int = 0
     """The sequence number of the first one that is; 0 for none."""
     last: int = 0

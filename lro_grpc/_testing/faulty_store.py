@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How often a call meets each fault, from 0 to 1, and how long the faults last."""
+    """The chance of each fault at a call, from 0 to 1, and the time for which the faults last."""
 
     before: float = 0.02
     """It fails, and has done nothing."""
@@ -66,7 +66,7 @@ class FaultyStore(ForwardingStore):
         self.connected = True
         """Whether the store can be reached at all."""
         self.injected: Counter[str] = Counter()
-        """How many calls have met each fault."""
+        """The number of calls that have met each fault."""
         self._random = random
         self._sleep = sleep
         self._failing = 0

@@ -58,7 +58,7 @@ class _Call(Answered):
 
 @dataclass
 class _Contention:
-    """How long some changes of one operation have been tried."""
+    """The time for which some changes of one operation have been tried."""
 
     since: float
     rounds: int = 0

@@ -49,7 +49,7 @@ class _Claiming(Answered):
 
 
 class _Result(NamedTuple):
-    """What has come of one transaction that claims."""
+    """The result of one transaction that claims."""
 
     claimed: Sequence[Claimed]
     damaged: Collection[str]

@@ -35,7 +35,7 @@ Read = Callable[[Fetching, Collection[str]], Awaitable[Found[Known]]]
 
 
 class Result(NamedTuple):
-    """What has come of the changes."""
+    """The result of the changes."""
 
     outcomes: Sequence[Record | LroError]
     """Of each event, in order; those of operations that are contended or left count for nothing."""

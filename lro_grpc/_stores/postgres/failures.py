@@ -38,7 +38,7 @@ class RefusedError(Exception):
     """
 
     public = "its database has refused the call"
-    """What the caller is told."""
+    """The sentence that the caller is told."""
 
 
 class UnstorableError(RefusedError):

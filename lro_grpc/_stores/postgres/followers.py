@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a read of some operations has found."""
+    """The findings of a read of some operations."""
 
     seen: Mapping[str, Seen]
     """Those that have changed."""

@@ -27,7 +27,7 @@ MOST_HASHES = 650
 
 
 class Notice(NamedTuple):
-    """What one process lets the others know; without anything to say it proves that it is heard."""
+    """A message of one process to the others; an empty one proves that it is heard."""
 
     sender: str
     """A hash, of which each process has its own."""

@@ -60,7 +60,7 @@ class _Scope(NamedTuple):
     key: str
     """The column of their order."""
     up_to: str
-    """How a key compares with that of the last row."""
+    """The comparison of a key with that of the last row."""
     end: _Key
     """A key behind those of all rows."""
     order: str
@@ -72,7 +72,7 @@ class _Scope(NamedTuple):
 
 @dataclass
 class _Found:
-    """What a page has, as far as it has been read."""
+    """The operations of a page, as far as it has been read."""
 
     listed: list[Listed]
     damaged: list[tuple[bytes, str]]

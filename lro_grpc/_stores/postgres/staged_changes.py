@@ -22,7 +22,7 @@ class RowChange(NamedTuple):
     """One change of a row."""
 
     known: Known
-    """What is known of it."""
+    """The row before the change, as it is known."""
     after: Record
     """The record that is to be there instead."""
     superseded: Sequence[AttemptRecord]

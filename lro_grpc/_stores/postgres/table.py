@@ -48,7 +48,7 @@ _MOST_ROWS = 1000
 
 
 class Fetching(Protocol):
-    """What can carry out a statement: a session, a transaction or a pool."""
+    """Carries out statements: a session, a transaction or a pool."""
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
         """Returns the rows of a statement."""
@@ -57,10 +57,10 @@ class Fetching(Protocol):
 
 @dataclass
 class Found(Generic[T]):
-    """What a read has found."""
+    """The findings of a read."""
 
     known: dict[str, T] = field(default_factory=dict)
-    """What there is, by the names of operations."""
+    """Those that are sound, by the names of operations."""
     damaged: dict[str, OperationDamagedError] = field(default_factory=dict)
     """The errors of those of which no record can be made; what can be read of one is known, too."""
     left: Collection[str] = ()

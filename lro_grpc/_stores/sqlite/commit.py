@@ -127,7 +127,7 @@ class Commit:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""
         self.completions: list[Completion] = []
-        """What operations that have ended leave behind."""
+        """The completions that operations leave behind which have ended."""
         self.large_bytes = 0
         """The bytes of all that may be large in the records that were changed."""
         self._connection = connection

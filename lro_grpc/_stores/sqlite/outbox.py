@@ -34,7 +34,7 @@ _ONE = (
 
 
 class _Lease(NamedTuple):
-    """What is known of a completion that was taken."""
+    """The lease of a completion that was taken."""
 
     attempt_count: int
     until: int
