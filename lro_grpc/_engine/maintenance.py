@@ -34,7 +34,7 @@ past all the damaged rows that a store sets aside."""
 
 
 class Maintenance:
-    """Rescues lost operations, lets delayed ones begin, expires overdue ones, and removes old ones.
+    """Takes over lost operations, lets delayed ones begin, expires overdue ones, removes old ones.
 
     Every process that shares a store does so. The events are refused where another process has
     been faster, so none has to know of the others.
@@ -62,8 +62,8 @@ class Maintenance:
         self._at_once = _FEW
         self._time_passed = TimePassed(served if store.exclusive else None)
 
-    async def take_over(self) -> int:
-        """Rescues the operations of a former process that is known to be gone; returns how many."""
+    async def take_over_all(self) -> int:
+        """Takes over what a former process had that is known to be gone; returns how many."""
         leased = await self._store.leased()
         await self.take_from(leased)
         return len(leased)
@@ -72,7 +72,7 @@ class Maintenance:
         """Takes operations from attempts whose worker is known to be gone."""
         await self._lose(leased, proven=True)
 
-    async def rescue(self) -> None:
+    async def take_over_lost(self) -> None:
         """Takes operations from attempts that have lost them, for another one to go on (R6).
 
         On a shared store those are the attempts whose lease is over. On an exclusive one all that

@@ -174,7 +174,7 @@ class Workbench:
         self._on_sweep = on_sweep
         self._progress_writer = ProgressWriter(self.store, self._attempts)
         self.store.subscribe(self._on_change)
-        recovered = await self._maintenance.take_over() if self.store.exclusive else 0
+        recovered = await self._maintenance.take_over_all() if self.store.exclusive else 0
         if not self.store.exclusive:
             shared = cast("SharedStore", self.store)
             self._leases = Leases(shared, self._attempts, self.clock, self.lease)
@@ -184,7 +184,7 @@ class Workbench:
             self._watchdog.start()
         self.repeat(self._progress_writer.store)
         self.repeat(self._let_time_pass)
-        self._rescuing = self.repeat(partial(self._sweep, self._maintenance.rescue))
+        self._taking_over = self.repeat(partial(self._sweep, self._maintenance.take_over_lost))
         self.repeat(partial(self._sweep, self._call_on_sweep))
         self.repeat(partial(self._sweep, self._held_slots.look))
         if self.store.exclusive:
@@ -368,7 +368,7 @@ class Workbench:
         if self._running:
             left = max(0.0, end - self._loop.time())
             _, stuck = await asyncio.wait(self._running, timeout=left)
-            self._rescuing.cancel()  # it would take from the stuck what they have not let go of
+            self._taking_over.cancel()  # it would take from the stuck what they have not let go of
             for executor in stuck:
                 attempt = executor.attempt
                 text = (

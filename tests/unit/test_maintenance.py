@@ -59,7 +59,7 @@ def test_few_large_operations_are_given_back_at_a_time(size: int, most_calls: in
         for _ in range(2):
             maintenance = Maintenance(store, no_claims, lambda _: False, {})
             await maintenance.let_time_pass()
-            await maintenance.rescue()
+            await maintenance.take_over_lost()
         assert await store.leased() == []
         assert await store.expired(MANY) == []
         assert max(store.answered) <= 17 * LARGE
