@@ -222,8 +222,10 @@ def _checked(prefix: str | Sequence[str]) -> Sequence[str]:
                 f"the prefix {one!r} is no beginning of paths; give one such as /v1, without a"
                 " slash at its end"
             )
-    if CONSOLE in prefixes:
-        raise ConfigurationError(f"{CONSOLE} is the path of the console; give another prefix")
+        if f"{one}/".startswith(f"{CONSOLE}/"):
+            raise ConfigurationError(
+                f"the prefix {one!r} is within {CONSOLE}, the path of the console; give another one"
+            )
     if not prefixes:
         raise ConfigurationError("the gateway has no prefix; give it one such as /v1")
     return sorted(prefixes, key=len, reverse=True)

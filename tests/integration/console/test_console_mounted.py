@@ -176,9 +176,10 @@ def test_in_a_gateway_with_options_of_its_own(served):
         assert browser.post("/console/act").status_code == 403
 
 
-def test_a_gateway_has_its_prefix_elsewhere(served):
-    with pytest.raises(ConfigurationError, match="/console"):
-        gateway(served.served.operations, prefix="/console")
+@pytest.mark.parametrize("prefix", ["/console", "/console/v1"])
+def test_a_gateway_has_its_prefix_elsewhere(served, prefix):
+    with pytest.raises(ConfigurationError, match="path of the console"):
+        gateway(served.served.operations, prefix=prefix)
 
 
 def test_a_gateway_without_a_console(served):
