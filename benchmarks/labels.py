@@ -216,15 +216,8 @@ def _bytes_in(connection: sqlite3.Connection) -> int:
 
 async def _copy_in_postgres(url: str, many: int) -> None:
     connection = await database.connect(url)
-    indexes = await connection.fetch(
-        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
-        " WHERE indrelid = 'lro_operations'::regclass AND NOT indisprimary"
-    )
-    for name, _ in indexes:  # to make them afterwards takes a tenth of the time
-        await connection.execute(f"DROP INDEX {name}")
-    await connection.execute(_copies("lro_operations", many, "version, phase, "))
-    for _, definition in indexes:
-        await connection.execute(definition)
+    async with database.without_indexes(connection):
+        await connection.execute(_copies("lro_operations", many, "version, phase, "))
     for statement in _labels("lro_labels", "lro_operations"):
         await connection.execute(statement)
     await connection.execute("VACUUM ANALYZE lro_operations")
