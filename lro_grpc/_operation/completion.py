@@ -154,7 +154,7 @@ def _event_of(record: Record) -> CompletionEvent:
         name=record.name,
         method=record.method.removeprefix("/"),
         caller=record.caller,
-        labels=dict(labels.unpacked(record.labels)),
+        labels=dict(labels.unpacked(record.labels)) if record.labels else None,
         state=record.state,  # type: ignore[arg-type]
         code=record.error_code,  # type: ignore[arg-type]
     )
@@ -163,7 +163,8 @@ def _event_of(record: Record) -> CompletionEvent:
         (event.start_time, record.start_time),
         (event.end_time, record.end_time),
     ):
-        if value:
-            time.FromMicroseconds(value)
+        if value:  # FromMicroseconds takes as long as all the rest
+            time.seconds, micros = divmod(value, _SECOND)
+            time.nanos = micros * 1000
     event.operation.ParseFromString(record.operation)
     return event
