@@ -80,6 +80,7 @@ def test_a_question_comes_first_and_its_focus_is_on_the_way_back(
     page.keyboard.press("Escape")
     expect(question).to_be_hidden()
     page.keyboard.press("c")
+    expect(question).to_be_visible()
     page.mouse.click(5, 5)
     expect(question).to_be_hidden()
     expect(shown.state(page)).to_contain_text("Running")
