@@ -44,7 +44,10 @@ _NEVER = _networks(
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
-_PRIVATE = _networks("100.64.0.0/10", "192.0.0.0/24", "fec0::/10")
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+"""All addresses of IPv6 that anybody was given for the public."""
+
+_PRIVATE = _networks("100.64.0.0/10", "192.0.0.0/24", "3fff::/20")
 """The addresses that are not public, beside those that ``ipaddress`` knows."""
 
 _LOOPBACK = ipaddress.IPv6Address("::1")
@@ -70,7 +73,8 @@ def refusal(address: str, *, may_be_private: bool, allowed: Collection[Network])
         return "is a link's, a cloud's own, or reserved"
     if may_be_private or _is_in(ip, allowed):
         return ""
-    return "" if ip.is_global and not _is_in(ip, _PRIVATE) else "is not public"
+    is_given_out = ip.version == 4 or ip in _GIVEN_OUT
+    return "" if is_given_out and ip.is_global and not _is_in(ip, _PRIVATE) else "is not public"
 
 
 def _without_wrapping(ip: ipaddress.IPv6Address) -> Address:

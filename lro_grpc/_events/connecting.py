@@ -7,11 +7,13 @@ The name stays that of the host in TLS and in the request.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import httpcore
+
+from lro_grpc._runtime.threads import run_in_thread
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host, given with a port."""
@@ -88,7 +90,11 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
 
 
 async def system_addresses(host: str, port: int) -> Sequence[str]:
-    """Returns the addresses of a host, as the system's resolver has them."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Returns the addresses of a host, as the system's resolver has them.
+
+    It is asked in a thread of its own: the few of the event loop's would be held by hosts that
+    nobody answers for, and connections of others, as to a database, are looked up there.
+    """
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await run_in_thread("lro-webhook-host", look_up)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))

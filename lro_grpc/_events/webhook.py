@@ -48,6 +48,7 @@ _LEAST_SECRET_BYTES = 24
 """The least that Standard Webhooks asks for."""
 
 _GONE = 410
+_MOST_OF_HOST = 253
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -209,13 +210,18 @@ def _target_of(url: str) -> _Target:
         parts = urlsplit(url)
         port = parts.port
     except (ValueError, AttributeError, TypeError) as error:
-        raise UndeliverableError(f"a webhook's URL is none: {error}") from error
+        # Its words may have a part of a password.
+        raise UndeliverableError(
+            "a webhook's URL is none: its host or its port is wrong"
+        ) from error
     if not url.isascii() or not url.isprintable() or " " in url:
         why = "has other characters than those of a URL; write its host in punycode"
     elif parts.scheme not in _PORTS:
         why = f"has the scheme {cut(parts.scheme)!r}; give one of http or https"
     elif not parts.hostname:
         why = "has no host"
+    elif len(parts.hostname) > _MOST_OF_HOST:
+        why = f"has a host of {len(parts.hostname)} characters; names have {_MOST_OF_HOST} at most"
     elif "@" in parts.netloc:
         why = "has a user; receivers know the sender by its signature"
     if why:
@@ -266,7 +272,7 @@ def _pause_of(retry_after: bytes, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(text[:9]), 86_400))
     try:
         until = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:  # its zone is -0000: UTC, as far as anybody knows
         until = until.replace(tzinfo=timezone.utc)

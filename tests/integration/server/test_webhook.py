@@ -9,6 +9,8 @@ import datetime
 import ipaddress
 import json
 import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta, timezone
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
@@ -180,7 +182,10 @@ async def test_a_retry_after_is_passed_on(header: str, least: int, most: int) ->
     assert least <= error.retry_after.total_seconds() <= most
 
 
-@pytest.mark.parametrize("headers", [(), ("retry-after: soon",), ("retry-after: -5",)])
+NO_ZONE = f"retry-after: Thu, 01 Jan 1970 00:00:00 +{'9' * 20}"
+
+
+@pytest.mark.parametrize("headers", [(), ("retry-after: soon",), ("retry-after: -5",), (NO_ZONE,)])
 async def test_a_retry_after_that_is_none_is_nothing(headers: tuple[str, ...]) -> None:
     error = await failure(answering("503 Service Unavailable", *headers))
     assert isinstance(error, RetryableError)
@@ -307,6 +312,22 @@ async def test_a_host_that_is_not_found_is_a_failure() -> None:
             await hook("http://host.test/", resolve=resolver)(event())
 
 
+async def test_hosts_that_nobody_answers_for_hold_no_thread_of_the_event_loop() -> None:
+    """It has few, and all else that is looked up needs one of them."""
+    until = threading.Event()
+    executor = ThreadPoolExecutor(1)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(executor)
+    held = loop.run_in_executor(None, until.wait)
+    try:
+        async with receiving() as receiver:
+            await hook(f"http://localhost:{receiver.port}/")(event())
+        assert len(receiver.received) == 1
+    finally:
+        until.set()
+        await held
+
+
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiving() as proxy, receiving() as receiver:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"):
@@ -364,6 +385,7 @@ BAD_URLS = [
     *("http://user@example.com/", "http://a:b@example.com/", "http://127.0.0.1%2f@example.com/"),
     *("http://①②⑦.0.0.1/", "http://exämple.com/", "http://a\r\nb/", "http://a b/", "http://a:b/"),
     *("http://example.com:99999/", "http://[::1/", "gopher://example.com/"),
+    f"http://{'a' * 254}/",
 ]
 
 
@@ -375,6 +397,15 @@ async def test_what_is_no_url_of_a_receiver_is_refused(url: str) -> None:
     if url:
         with pytest.raises(UndeliverableError, match="a webhook's URL"):
             await hook(requested(url))(event())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://ann:hidden#1@a.test/", "http://ann:hidden\u2100@a.test/", "http://[hidden/"]
+)
+def test_what_is_said_of_a_wrong_url_has_no_secret_of_it(url: str) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError, match="a webhook's URL is none") as refused:
+        hook(url)
+    assert "hidden" not in refused.value.message
 
 
 @pytest.mark.parametrize("url", [None, ""])
