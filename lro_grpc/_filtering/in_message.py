@@ -56,7 +56,7 @@ class InMessage:
     """The type of the message. Of metadata, it has to be known to be that of the record."""
     path: tuple[Step, ...]
     read: Callable[[Any], Any]
-    """Makes what is compared of what the last field holds."""
+    """Makes what is compared of what the last field holds; a DecodeError if that is none."""
     test: Test | None
     """None if any value will do."""
 
@@ -64,11 +64,10 @@ class InMessage:
         """Whether it is true of a record."""
         try:
             value = self._value(record)
+            read = None if value is None else self.read(value)
         except DecodeError:
             return False
-        if value is None:
-            return False
-        return self.test is None or self.test.matches(Read(self.read(value)))
+        return read is not None and (self.test is None or self.test.matches(Read(read)))
 
     def _value(self, record: Record) -> Any:
         """Returns what the last field holds; None if it, or one on the way to it, is not set."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf import wrappers_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from lro_grpc._errors import cut
 from lro_grpc._filtering import kinds
@@ -36,6 +36,13 @@ _Reader = Callable[[Any], Any]
 
 
 def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _text(value: Any) -> str:
+    """Returns a text; in a type of proto2 a field of texts may hold bytes that are none."""
+    if not isinstance(value, str):
+        raise DecodeError("a field of texts has bytes that are no UTF-8")
     return value
 
 
@@ -292,5 +299,6 @@ def _leaf(descriptor: Descriptor, path: Sequence[str]) -> _Leaf | None:
         kind = _enum_kind(field.enum_type)
     else:
         kind = _KINDS[field.type]
+        read = _text if kind is kinds.TEXT else _as_it_is
     present = None if is_tracked else Compare(VALUE, "!=", kind.default)
     return _Leaf(tuple(steps), kind, read, present)

@@ -316,3 +316,23 @@ def test_a_deep_walk_is_no_deeper_than_a_message() -> None:
     place.note = "x"
     assert filter_.matches(record("deep", REPORT, report.SerializeToString()))
     assert not filter_.matches(record("flat", REPORT, b""))
+
+
+@pytest.mark.parametrize(
+    "restriction",
+    [
+        *("metadata.text = a", "metadata.text:a", "metadata.text < b", "metadata.text = 'a*'"),
+        *("metadata.text:*", "matches(metadata.text, '.*')"),
+    ],
+)
+def test_of_a_text_that_is_none_nothing_is_true(restriction: str) -> None:
+    """A type of proto2 lets any bytes be a text, such as those of a field that was bytes before."""
+    file = descriptor_pb2.FileDescriptorProto(name="test/old/v1/old.proto", package="test.old.v1")
+    old = file.message_type.add(name="Old")
+    old.field.add(name="text", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    found = descriptor_pool.Default().FindMessageTypeByName("test.old.v1.Old")
+    kind = message_factory.GetMessageClass(found)
+    asked = parse(restriction, MetadataTypes([kind]))
+    assert asked.matches(record("op-1", kind, b"\x0a\x01a"))
+    assert not asked.matches(record("op-1", kind, b"\x0a\x02\xff\xfe"))
