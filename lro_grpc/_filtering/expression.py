@@ -178,6 +178,8 @@ def is_costly(expression: Expression) -> bool:
         return any(map(is_costly, expression.parts))
     if isinstance(expression, Label):
         return isinstance(expression.test, Matches)
+    if isinstance(expression, Like):
+        return len(expression.parts) > 2  # more than how it begins and ends
     return isinstance(expression, (Matches, PartialFailures, InMessage))
 
 

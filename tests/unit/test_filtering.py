@@ -244,6 +244,16 @@ def test_a_regular_expression_is_costly():
     assert Query("projects/p", parse("NOT matches(target, 'a')")).is_costly
 
 
+@pytest.mark.parametrize("text", ["status_detail:a", "NOT (done = true OR a)", "target = 'a*b*c'"])
+def test_a_search_inside_of_texts_is_costly(text):
+    assert Query("projects/p", parse(text)).is_costly
+
+
+@pytest.mark.parametrize("text", ["target = 'a*'", "target = '*a'", "target = a", "labels.env:a"])
+def test_a_comparison_of_texts_and_a_search_in_a_label_is_not(text):
+    assert not Query("projects/p", parse(text)).is_costly
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
