@@ -29,6 +29,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from lro.v1 import completion_event_pb2
+from lro_grpc._engine.retries import words
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     Code,
@@ -279,7 +280,7 @@ class Deliverer:
             pause = error.retry_after if isinstance(error, RetryableError) else None
             now, asked = self._store.now(), None if pause is None else micros(pause)
             after = failed(completion, status, now, self._random, pause=asked)
-        said = one_line(str(error) or type(error).__name__)
+        said = one_line(words(error))
         if after.given_up:
             fields = {"operation": completion.name, "attempt_count": completion.attempt_count}
             text = (

@@ -92,6 +92,13 @@ def log() -> Iterator[Log]:
     logger.removeHandler(log)
 
 
+class UnspeakableError(Exception):
+    """An error of which no text can be made."""
+
+    def __str__(self) -> str:
+        raise AttributeError("its words need what was never set")
+
+
 class Fails:
     """Fails so many times."""
 
@@ -181,9 +188,10 @@ def test_nobody_is_told_where_nobody_asks(serve: Serve, file_url: str) -> None:
         ValueError("no words"),
         SystemExit(3),
         asyncio.CancelledError(),
+        UnspeakableError(),
         lro_grpc.RetryableError("later", retry_after=timedelta(seconds=2)),
     ],
-    ids=repr,
+    ids=lambda error: type(error).__name__,
 )
 def test_an_event_is_told_again_under_its_id_if_on_done_raises(
     serve: Serve, handler_keyword: str, error: Any, log: Log
