@@ -979,6 +979,29 @@ async def test_a_damaged_attempt_is_an_unknown_one(path):
         assert [one.worker for one in attempts] == ["worker-1", "", "worker-3"]
 
 
+async def test_damaged_completions_hold_up_no_other(path):
+    """However many there are, whatever is wrong with them, and also once nothing else is left."""
+    async with opened(path) as store:
+        names = [(await store.create(new(f"op-{number}", notify=True))).name for number in range(5)]
+        for name in names[:4]:
+            await store.apply(name, Cancel())
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        damage = "UPDATE outbox SET {} WHERE name = ?"
+        connection.execute(damage.format("next_time = 'soon'"), names[:1])
+        connection.execute(damage.format("attempt_count = -1, next_time = 0"), names[1:2])
+        connection.execute(damage.format("error = 'none', next_time = 0"), names[2:3])
+    async with opened(path) as store:
+        (completion,) = await store.take_completions(1, LEASE)
+        assert completion.name == names[3]
+        assert list(await store.take_completions(1, LEASE)) == []
+        await store.apply(names[4], Cancel())
+        (completion,) = await store.take_completions(1, LEASE)
+        assert completion.name == names[4]
+        await store.settle_completions([(completion, completion._replace(next_time=0))])
+        (completion,) = await store.take_completions(1, LEASE)
+        assert (completion.name, completion.attempt_count) == (names[4], 2)
+
+
 async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
     """Of one index there are two, and the rows are what they were."""
     async with opened(path) as store:

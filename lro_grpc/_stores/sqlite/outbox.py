@@ -25,7 +25,10 @@ from lro_grpc._stores.store import Now
 MOST_BYTES = 8 * 1024 * 1024
 """The bytes of completions that may be at hand; and at which no more are read at once."""
 
-_DUE = f"SELECT {COMPLETION_COLUMNS} FROM outbox WHERE next_time <= ? ORDER BY next_time LIMIT ?"
+MOST_AT_HAND = 1000
+"""The completions that may be at hand: a look at the file goes past each of them."""
+
+_DUE = f"SELECT {COMPLETION_COLUMNS} FROM outbox WHERE next_time <= ? ORDER BY next_time"
 _NEXT_TIME = "SELECT min(next_time) FROM outbox WHERE next_time > ?"
 _ONE = (
     f"SELECT {', '.join(Completion._fields[:-1])}, x'' FROM outbox"
@@ -62,7 +65,8 @@ class Outbox:
         for one in completions:
             self._new.append(one)
             self._new_bytes += one.size
-        if self._new_bytes > MOST_BYTES:  # all are in the file, too, and in their order
+        if self._new_bytes > MOST_BYTES or len(self._new) > MOST_AT_HAND:
+            # All are in the file, too, and in their order.
             self._new.clear()
             self._new_bytes = self._look_time = 0
 
@@ -92,12 +96,10 @@ class Outbox:
     def _read(self, limit: int, now: int) -> Sequence[Completion]:
         """Returns what is due in the file, and neither leased nor at hand."""
         some: list[Completion] = []
-        size = read = 0
+        size = 0
         at_hand = {one.key for one in self._new}
-        most = limit + len(self._leases) + len(at_hand)
-        with contextlib.closing(self._connection.execute(_DUE, (now, most))) as due:
+        with contextlib.closing(self._connection.execute(_DUE, (now,))) as due:
             for row in due:
-                read += 1
                 if not is_sound(row):
                     continue
                 one = self._with_lease(completion_of(row))
@@ -107,10 +109,10 @@ class Outbox:
                 size += one.size
                 if size >= MOST_BYTES or len(some) == limit:
                     return some
-        if read < most:
-            ((later,),) = self._connection.execute(_NEXT_TIME, (now,)).fetchall()
-            leases = (lease.until for lease in self._leases.values())
-            self._look_time = min((LAST_TIME if later is None else later, *leases))
+        ((later,),) = self._connection.execute(_NEXT_TIME, (now,)).fetchall()
+        leases = (lease.until for lease in self._leases.values())
+        # A time that is damaged may be a text, which comes after all numbers.
+        self._look_time = min((later if type(later) is int else LAST_TIME, *leases))
         return some
 
     def still_ours(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
