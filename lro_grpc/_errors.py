@@ -213,7 +213,7 @@ class LroError(Exception):
         self._operation_name = name
 
     def __str__(self) -> str:
-        name = cut(_escaped(self.operation_name), _MAX_SHOWN_NAME)
+        name = cut(_escaped(self.operation_name), _MOST_SHOWN_NAME)
         message = _shown(self.message)
         about = f"{name}: " if name and name not in message else ""
         return f"{self._shown_code()}: {about}{message}"
@@ -463,7 +463,7 @@ class OperationFailedError(LroError):
         return _metadata_of(self.operation)
 
     def __str__(self) -> str:
-        name = cut(_escaped(self.name), _MAX_SHOWN_NAME)
+        name = cut(_escaped(self.name), _MOST_SHOWN_NAME)
         return f"{name} failed: {self._shown_code()}: {_shown(self.message)}"
 
 
@@ -471,7 +471,7 @@ class OperationCancelledError(OperationFailedError):
     """The operation was cancelled: its error's code is 1 (P8)."""
 
     def __str__(self) -> str:
-        name = cut(_escaped(self.name), _MAX_SHOWN_NAME)
+        name = cut(_escaped(self.name), _MOST_SHOWN_NAME)
         return f"{name} was cancelled: {_shown(self.message)}"
 
 
@@ -507,19 +507,19 @@ class OperationTimeoutError(LroError, TimeoutError):
         return _metadata_of(self.operation)
 
 
-_MAX_SHOWN = 100
-_MAX_SHOWN_NAME = 300
-_MAX_SHOWN_MESSAGE = 1000
+_MOST_SHOWN = 100
+_MOST_SHOWN_NAME = 300
+_MOST_SHOWN_MESSAGE = 1000
 
 
-def cut(text: str, most: int = _MAX_SHOWN) -> str:
+def cut(text: str, most: int = _MOST_SHOWN) -> str:
     """Returns a caller's text, shortened so that an error may repeat it."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _shown(message: str) -> str:
     """Returns a message, perhaps a stranger's, as it may stand in one line of a log."""
-    return cut(_escaped(message[: _MAX_SHOWN_MESSAGE + 1]), _MAX_SHOWN_MESSAGE)
+    return cut(_escaped(message[: _MOST_SHOWN_MESSAGE + 1]), _MOST_SHOWN_MESSAGE)
 
 
 def _escaped(text: str) -> str:

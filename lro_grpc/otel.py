@@ -105,7 +105,7 @@ _LONG = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400, 43200, 8
 _SHORT = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 """The bounds of histograms, in seconds."""
 
-_MAX_TRACESTATE = 512
+_MOST_TRACESTATE = 512
 """Characters of a ``tracestate`` that have to be kept, says W3C Trace Context; more is dropped."""
 
 _w3c = TraceContextTextMapPropagator()
@@ -326,7 +326,7 @@ def _current_trace_context() -> str:
     carrier: dict[str, str] = {}
     _w3c.inject(carrier)
     state = carrier.get("tracestate", "")
-    kept = [carrier.get("traceparent", ""), state if len(state) <= _MAX_TRACESTATE else ""]
+    kept = [carrier.get("traceparent", ""), state if len(state) <= _MOST_TRACESTATE else ""]
     return " ".join(filter(None, kept))
 
 

@@ -11,7 +11,7 @@ from lro_grpc._conformance.samples import LEASE, name_of
 from lro_grpc._errors import LroError
 from lro_grpc._operation import metadata, publication
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Leased, Now, Query, SharedStore, Store
+from lro_grpc._stores.store import MOST_EXAMINED, Leased, Now, Query, SharedStore, Store
 
 
 class Cases:
@@ -44,7 +44,7 @@ class Cases:
         assert await store.operation(expected.name) == expected.operation
 
     async def _pages(
-        self, store: Store, size: int, query: Query | None = None, examined: int = MAX_EXAMINED
+        self, store: Store, size: int, query: Query | None = None, examined: int = MOST_EXAMINED
     ) -> AsyncIterator[list[str]]:
         position = b""
         for _ in range(100):
@@ -58,7 +58,7 @@ class Cases:
         raise AssertionError("the pages have no end")
 
     async def _found(
-        self, store: Store, query: Query, *, size: int = 1000, examined: int = MAX_EXAMINED
+        self, store: Store, query: Query, *, size: int = 1000, examined: int = MOST_EXAMINED
     ) -> list[str]:
         pages = self._pages(store, size, query, examined)
         return [name async for page in pages for name in page]

@@ -16,7 +16,7 @@ from lro_grpc._operation.events import (
     cancelled_status,
 )
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Order, Query, Store
+from lro_grpc._stores.store import MOST_EXAMINED, Order, Query, Store
 
 _FILTERS = (
     "error.message:broke",
@@ -126,7 +126,7 @@ class Lists(StoreCases):
             for condition in (None, parse('NOT name:"q/"'), parse("name:a"), parse('name:"none"')):
                 query = Query(parent, condition, Order.BY_NAME)
                 matching = [name for name in expected if query.matches(await store.read(name))]
-                for size, examined in ((1, 1), (2, 3), (6, 6), (1000, MAX_EXAMINED)):
+                for size, examined in ((1, 1), (2, 3), (6, 6), (1000, MOST_EXAMINED)):
                     found = await self._found(store, query, size=size, examined=examined)
                     assert found == matching, (parent, condition, size, examined)
 

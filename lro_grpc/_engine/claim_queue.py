@@ -36,10 +36,10 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, Micros, seconds
 from lro_grpc._stores.store import Store
 
-_MAX_NAMES = 1000
+_MOST_NAMES = 1000
 """Names of one method that are kept here at most."""
 
-_MAX_DELAYED = 1000
+_MOST_DELAYED = 1000
 """Operations that are timed one by one at most."""
 
 _TIMED_SECONDS = 600.0
@@ -54,7 +54,7 @@ _SPARED: Micros = 1_000_000
 """For how long a sweep spares what has become ready: as late as a notice of it may come
 (``Store.follow``). Most come, and are acted on, within 30 ms, but not so on a busy machine."""
 
-_MAX_LEFT_OUT = 10_000
+_MOST_LEFT_OUT = 10_000
 """Operations of one method that are left out at most, for each claim names them."""
 
 _TRIED_AGAIN = 10
@@ -141,7 +141,7 @@ class ClaimQueue:
         self._left_out[method].pop(record.name, None)
         if not record.scheduled_time:
             self._add(method, record.name)
-        elif self._delayed < _MAX_DELAYED and self._rest_of(record) <= _TIMED_SECONDS:
+        elif self._delayed < _MOST_DELAYED and self._rest_of(record) <= _TIMED_SECONDS:
             self._delayed += 1  # without the record, which may be large
             self._do_later(self._add_later(method, record.name, record.scheduled_time))
 
@@ -162,7 +162,7 @@ class ClaimQueue:
 
     def _add(self, method: str, name: str) -> None:
         names = self._names[method]
-        if len(names) < _MAX_NAMES and self._has_more.get(method, 0) is not None:
+        if len(names) < _MOST_NAMES and self._has_more.get(method, 0) is not None:
             names[name] = None
         else:
             self._has_more[method] = None
@@ -193,7 +193,7 @@ class ClaimQueue:
 
     def is_stuck(self, method: str) -> bool:
         """Tells whether no more can be left out, so that the store finds the same ones again."""
-        return len(self._left_out[method]) >= _MAX_LEFT_OUT
+        return len(self._left_out[method]) >= _MOST_LEFT_OUT
 
     def has_more(self, method: str, ready_before: Micros | None = None) -> None:
         """Lets the store be asked for operations of the method, whatever is known here.

@@ -19,7 +19,7 @@ from lro_grpc._stores.store import Leased, Store
 
 E = TypeVar("E", bound=Event)
 
-_MAX_AT_ONCE = 500
+_MOST_AT_ONCE = 500
 """Operations that expire, or are removed, in one commit at most."""
 
 _FEW = 16
@@ -103,7 +103,7 @@ class Maintenance:
         former: Sequence[str] = ()
         vain = 0
         # The same names twice are refused ones: the next round may have more luck with them.
-        while (due := await self._store.expired(_MAX_AT_ONCE, to_undo=to_undo)) and due != former:
+        while (due := await self._store.expired(_MOST_AT_ONCE, to_undo=to_undo)) and due != former:
             vain += 1
             async for _, record in self._applied([(name, self._time_passed) for name in due]):
                 if isinstance(record, Record):
@@ -143,6 +143,6 @@ class Maintenance:
             if taken > _MANY_BYTES:
                 self._at_once = max(1, self._at_once // 4)
             elif len(some) == self._at_once:
-                self._at_once = min(2 * self._at_once, _MAX_AT_ONCE)
+                self._at_once = min(2 * self._at_once, _MOST_AT_ONCE)
             for (_, event), outcome in zip(some, outcomes, strict=True):
                 yield event, outcome

@@ -26,7 +26,7 @@ from lro_grpc._filtering.kinds import FieldKind, Value
 from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation import metadata
 
-MAX_STEPS = 50
+MOST_STEPS = 50
 """The most fields on the way to a value."""
 
 _SHOWN = 10
@@ -235,8 +235,8 @@ class MetadataTypes:
         if not name.startswith(self.prefix):
             return None
         path = name.removeprefix(self.prefix).split(".")
-        if len(path) > MAX_STEPS:
-            raise ValueError(f"this field is {len(path)} deep; give {MAX_STEPS} fields at most")
+        if len(path) > MOST_STEPS:
+            raise ValueError(f"this field is {len(path)} deep; give {MOST_STEPS} fields at most")
         found: list[_Place] = []
         mistakes: list[ValueError] = []
         for kind in self.types:

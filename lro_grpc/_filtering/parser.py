@@ -73,7 +73,7 @@ from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
 from lro_grpc._filtering.fields import LABEL, RESERVED, SHORT_NAMES, Field, field_of, search
 from lro_grpc._filtering.kinds import Value
 from lro_grpc._filtering.message_fields import MetadataTypes
-from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError
+from lro_grpc._filtering.patterns import MOST_POSITIONS, Pattern, PatternError
 
 MAX_LENGTH = 4096
 """Characters in a filter at most."""
@@ -335,8 +335,8 @@ class _Parser:
             raise self._error(at, f"{place}: {cause}") from cause
         self._count(1, at)
         self._positions += pattern.size
-        if self._positions > MAX_POSITIONS:
-            problem = f"its regular expressions stand for more than {MAX_POSITIONS} characters"
+        if self._positions > MOST_POSITIONS:
+            problem = f"its regular expressions stand for more than {MOST_POSITIONS} characters"
             raise self._error(at, problem)
         return pattern
 

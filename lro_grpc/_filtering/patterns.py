@@ -32,13 +32,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar, Union
 
-MAX_POSITIONS = 500
+MOST_POSITIONS = 500
 """The characters that an expression consumes at most, those of its repetitions counted each."""
 
-_MAX_DEPTH = 50
+_MOST_DEPTH = 50
 """Groups in groups at most."""
 
-_MAX_KEPT = 4096
+_MOST_KEPT = 4096
 """Sets of positions, and masks of characters, that are kept for one expression."""
 
 _Ranges = tuple[tuple[int, int], ...]
@@ -248,7 +248,7 @@ _Key = TypeVar("_Key", str, int)
 
 
 def _keep(kept: dict[_Key, int], key: _Key, value: int) -> None:
-    if len(kept) >= _MAX_KEPT:
+    if len(kept) >= _MOST_KEPT:
         kept.clear()
     kept[key] = value
 
@@ -413,8 +413,8 @@ class _Parser:
             raise self._error("of groups with (? only (?:x) and (?P<name>x) are supported")
         at = self._place
         self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise self._error(f"groups are more than {_MAX_DEPTH} deep")
+        if self._depth > _MOST_DEPTH:
+            raise self._error(f"groups are more than {_MOST_DEPTH} deep")
         self._place = begin.end()
         inside = self._choice()
         if self._next() != ")":
@@ -475,8 +475,8 @@ class _Parser:
         return ranges
 
     def _checked(self, size: int) -> int:
-        if size > MAX_POSITIONS:
-            raise self._error(f"it stands for more than {MAX_POSITIONS} characters up to here")
+        if size > MOST_POSITIONS:
+            raise self._error(f"it stands for more than {MOST_POSITIONS} characters up to here")
         return size
 
     def _error(self, problem: str) -> PatternError:

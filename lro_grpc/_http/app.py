@@ -100,13 +100,13 @@ def _check_framing(scope: Scope) -> None:
         raise responses.ambiguous_length()
 
 
-_MAX_URL = 64 * 1024
+_MOST_URL_BYTES = 64 * 1024
 """The most bytes of a path and its query."""
 
 
 def _check_length(path: str, scope: Scope) -> None:
-    if len(path) + len(scope["query_string"]) > _MAX_URL:
-        raise responses.too_long(_MAX_URL)
+    if len(path) + len(scope["query_string"]) > _MOST_URL_BYTES:
+        raise responses.too_long(_MOST_URL_BYTES)
 
 
 class Beside:

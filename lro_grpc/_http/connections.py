@@ -52,7 +52,7 @@ _COSTLY_READ = 1024
 """The most bytes of a read that may be of lines of a head, or of chunks of a body: each of them
 costs as much as a kilobyte of a body that is in one piece."""
 
-_MAX_LINES = 256
+_MOST_LINES = 256
 """The most lines of a head."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -227,7 +227,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         lines = self._lines_of_head(data)
         if self.conn.their_state is h11.IDLE:
             self._lines += lines
-            if self._lines > _MAX_LINES:
+            if self._lines > _MOST_LINES:
                 self.send_400_response("The head has too many lines.")
                 return
         self.data_received(data)

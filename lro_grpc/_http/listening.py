@@ -24,7 +24,7 @@ from lro_grpc._runtime.options import check_number
 if sys.platform != "win32":
     import resource
 
-_MAX_HEAD = 96 * 1024
+_MOST_HEAD = 96 * 1024
 """The most bytes of a request but for its body: its URL, and its headers."""
 
 _BACKLOG = 2048
@@ -96,7 +96,7 @@ async def listening(
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
             timeout_graceful_shutdown=math.ceil(grace.total_seconds()),
-            h11_max_incomplete_event_size=_MAX_HEAD,
+            h11_max_incomplete_event_size=_MOST_HEAD,
         )
         server = BoundedServer(config, limits)
         serving = asyncio.create_task(server.serve([listener]))

@@ -21,7 +21,7 @@ from lro_grpc._http.conversion import has_more_values
 
 T = TypeVar("T")
 
-_MAX_PARAMETERS = 1000
+_MOST_PARAMETERS = 1000
 """The most parameters of a query."""
 
 
@@ -44,9 +44,9 @@ class HttpRequest:
     def query(self) -> Sequence[tuple[str, str]]:
         """The query parameters, in their order."""
         text: bytes = self._scope["query_string"]
-        if text.count(b"&") >= _MAX_PARAMETERS:
+        if text.count(b"&") >= _MOST_PARAMETERS:
             raise MalformedRequestError(
-                f"the query has more than {_MAX_PARAMETERS} parameters; send less"
+                f"the query has more than {_MOST_PARAMETERS} parameters; send less"
             )
         return QueryParams(text).multi_items() if text else ()
 

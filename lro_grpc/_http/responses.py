@@ -65,14 +65,14 @@ def operation_json(operation: bytes) -> bytes:
 
     Clients poll an operation while nothing changes, so recent JSON is cached.
     """
-    return _cached(operation) if len(operation) <= _MAX_CACHED else _uncached(operation)
+    return _cached(operation) if len(operation) <= _MOST_CACHED else _uncached(operation)
 
 
 def _uncached(operation: bytes) -> bytes:
     return dumped(longrunning.to_json(operations_pb2.Operation.FromString(operation)))
 
 
-_MAX_CACHED = 8 * 1024
+_MOST_CACHED = 8 * 1024
 """The most bytes of an operation whose JSON is cached."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from lro_grpc._errors import ConfigurationError, cut
 
-MAX_LABELS = 64
+MOST_LABELS = 64
 """The most labels of one operation."""
 
 KEY_RULE = "a to z, and then at most 62 of a to z, 0 to 9, _ and -"
@@ -21,7 +21,7 @@ VALUE_RULE = "at most 63 of a to z, 0 to 9, _ and -"
 
 _KEY = re.compile("[a-z][a-z0-9_-]{0,62}")
 _VALUE = re.compile("[a-z0-9_-]{0,63}")
-_SOUND = re.compile(rf",(?:{_KEY.pattern}={_VALUE.pattern},){{1,{MAX_LABELS}}}")
+_SOUND = re.compile(rf",(?:{_KEY.pattern}={_VALUE.pattern},){{1,{MOST_LABELS}}}")
 
 
 def is_key(text: str) -> bool:
@@ -38,8 +38,8 @@ def fault_in(labels: object) -> str:
     """Returns which of some labels is none, and why; empty if each is one."""
     if not isinstance(labels, Mapping):
         return f"labels is {cut(repr(labels))}; give a mapping of keys to values, both texts"
-    if len(labels) > MAX_LABELS:
-        return f"there are {len(labels)} labels; give at most {MAX_LABELS}"
+    if len(labels) > MOST_LABELS:
+        return f"there are {len(labels)} labels; give at most {MOST_LABELS}"
     for key, value in labels.items():
         if not isinstance(key, str) or not is_key(key):
             return f"a label has the key {cut(repr(key))}; a key is {KEY_RULE}"

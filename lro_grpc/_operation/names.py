@@ -18,7 +18,7 @@ _ID_CHARACTERS = 8 * b"abcdefghijklmnopqrstuvwxyz234567"
 """A character for each byte; each of them stands for as many."""
 
 _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
-_MAX_LENGTH = 1024
+_MOST_LENGTH = 1024
 _ID_RULE = "an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 # The characters of a URI path segment (RFC 3986 pchar), and at least one that is not a dot.
@@ -87,13 +87,13 @@ def check_parent(parent: str) -> None:
             empty, ``.``, ``..`` or not of URI path characters.
     """
     if (
-        len(parent) > _MAX_LENGTH
+        len(parent) > _MOST_LENGTH
         or parent == COLLECTION
         or not all(map(_SEGMENT.fullmatch, parent.split("/")))
     ):
         raise InvalidNameError(
             f"{cut(parent)!r} is not a parent's name; expected segments like"
-            f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
+            f" projects/p/locations/l, of at most {_MOST_LENGTH} characters in all",
             metadata={"parent": cut(parent)},
         )
 

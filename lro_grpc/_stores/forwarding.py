@@ -11,8 +11,8 @@ from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
-    MAX_EXAMINED,
     MOST_COUNTED,
+    MOST_EXAMINED,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -121,7 +121,7 @@ class ForwardingStore:
         *,
         position: bytes,
         size: int,
-        examined: int = MAX_EXAMINED,
+        examined: int = MOST_EXAMINED,
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""

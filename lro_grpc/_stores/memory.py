@@ -30,8 +30,8 @@ from lro_grpc._stores.page import (
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 from lro_grpc._stores.store import (
-    MAX_EXAMINED,
     MOST_COUNTED,
+    MOST_EXAMINED,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -180,7 +180,7 @@ class MemoryStore:
         *,
         position: bytes,
         size: int,
-        examined: int = MAX_EXAMINED,
+        examined: int = MOST_EXAMINED,
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""

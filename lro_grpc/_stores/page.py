@@ -11,7 +11,7 @@ from lro_grpc._stores.store import Order, Page
 LAST_SEQUENCE = 2**63 - 1
 """A sequence number beyond those of all records, which count up from 1 as they are created."""
 
-MAX_PAGE_BYTES = 3 * 1024 * 1024
+MOST_PAGE_BYTES = 3 * 1024 * 1024
 """The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
 
 
@@ -60,7 +60,7 @@ def page_of(found: Iterable[Listed], size: int, rest: bytes = b"") -> Page:
     taken = 0
     for one in found:
         taken += one.size
-        if listed and (len(listed) == size or taken > MAX_PAGE_BYTES):
+        if listed and (len(listed) == size or taken > MOST_PAGE_BYTES):
             rest = listed[-1].position
             break
         listed.append(one)

@@ -53,10 +53,10 @@ Change = tuple[str, Event]
 Now = Callable[[], int]
 """Returns the time in microseconds since 1970 UTC."""
 
-MAX_EXAMINED = 10_000
+MOST_EXAMINED = 10_000
 """The most records that a store looks at for one page."""
 
-MAX_COMPARISONS = 100_000
+MOST_COMPARISONS = 100_000
 """The most comparisons that a filter makes for one page."""
 
 MOST_COUNTED = 100_000
@@ -65,7 +65,7 @@ MOST_COUNTED = 100_000
 MOST_SUMMARIZED = 20_000
 """The newest operations among which those that are done are counted."""
 
-MAX_LABELS_COUNTED = 8
+MOST_LABELS_COUNTED = 8
 """The most labels of a filter of which a store finds the one that the fewest operations have."""
 
 
@@ -101,7 +101,7 @@ class Query:
     def examined(self, most: int) -> int:
         """Returns the number of records that a page looks at: fewer if the filter compares much."""
         each = comparisons(self.filter.expression) if self.filter else 0
-        return max(1, min(most, MAX_COMPARISONS // max(1, each)))
+        return max(1, min(most, MOST_COMPARISONS // max(1, each)))
 
     @property
     def is_costly(self) -> bool:
@@ -122,7 +122,7 @@ class Query:
         """
         if self.filter is None or self.order is not Order.NEWEST_FIRST:
             return ()
-        return labels_in(self.filter.expression)[:MAX_LABELS_COUNTED]
+        return labels_in(self.filter.expression)[:MOST_LABELS_COUNTED]
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""
@@ -390,7 +390,7 @@ class Store(Protocol):
         *,
         position: bytes,
         size: int,
-        examined: int = MAX_EXAMINED,
+        examined: int = MOST_EXAMINED,
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order.

@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 from postgres_server import new_schema
 
 from lro_grpc._errors import InvalidFilterError
-from lro_grpc._filtering.message_fields import MAX_STEPS, MetadataTypes
+from lro_grpc._filtering.message_fields import MOST_STEPS, MetadataTypes
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import publication
 from lro_grpc._operation.states import FAILED
@@ -282,7 +282,7 @@ MISTAKES: Mapping[str, str] = {
     "metadata. = 1": "expected a value or a field",
     "text = a": "there is no field 'text'",
     "error.details = 1": "there is no field 'error.details'",
-    f"metadata{'.inner' * (MAX_STEPS + 1)}:*": f"{MAX_STEPS + 1} deep; give {MAX_STEPS}",
+    f"metadata{'.inner' * (MOST_STEPS + 1)}:*": f"{MOST_STEPS + 1} deep; give {MOST_STEPS}",
     f"metadata{'.deep' * 700}:*": "700 deep",
     f"metadata.text = {'x' * 8192}": "give 4096 at most",
 }
@@ -308,10 +308,10 @@ def test_without_types_no_field_of_metadata_is_known() -> None:
 
 
 def test_a_deep_walk_is_no_deeper_than_a_message() -> None:
-    filter_ = parse(f"metadata.inner{'.deep' * (MAX_STEPS - 2)}.note = x", TYPES)
+    filter_ = parse(f"metadata.inner{'.deep' * (MOST_STEPS - 2)}.note = x", TYPES)
     report: Any = REPORT()
     place = report.inner
-    for _ in range(MAX_STEPS - 2):
+    for _ in range(MOST_STEPS - 2):
         place = place.deep
     place.note = "x"
     assert filter_.matches(record("deep", REPORT, report.SerializeToString()))

@@ -327,7 +327,7 @@ async def test_more_rows_that_expire_and_are_damaged_than_are_set_aside_end_in_t
 ) -> None:
     """Each round of a sweep finds others, for it takes the former ones back."""
     monkeypatch.setattr("lro_grpc._stores.damage.MOST_SET_ASIDE", 1)
-    monkeypatch.setattr("lro_grpc._engine.maintenance._MAX_AT_ONCE", 1)
+    monkeypatch.setattr("lro_grpc._engine.maintenance._MOST_AT_ONCE", 1)
     async with opened(postgres) as store:
         for number in range(3):
             await store.create(new(f"op-{number}", timeout=1 + number))

@@ -258,7 +258,7 @@ async def test_close_ends_all_threads(path):
 
 
 async def test_close_makes_all_commits_that_it_takes(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc._stores.sqlite.writer._MAX_CALLS", 10)
+    monkeypatch.setattr("lro_grpc._stores.sqlite.writer._MOST_CALLS", 10)
     async with opened(path) as store:
         calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(50)]
         await asyncio.sleep(0)
@@ -471,7 +471,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(path):
 
 
 async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MAX_RECORDS", 3)
+    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MOST_RECORDS", 3)
     async with opened(path) as store:
         made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
         for one in made:
@@ -532,7 +532,7 @@ async def test_large_records_at_hand_are_bounded_by_their_bytes(path):
 async def test_a_record_that_is_larger_than_all_that_is_kept_at_hand_is_read_from_the_file(
     path, monkeypatch
 ):
-    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MAX_BYTES", 1000)
+    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MOST_BYTES", 1000)
     async with opened(path) as store:
         large = await store.create(new("op-large", request=b"x" * 2000))
         small = await store.create(new("op-small"))

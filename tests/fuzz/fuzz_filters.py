@@ -14,7 +14,7 @@ from lro_grpc._filtering import parser
 from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, Or, comparisons
 from lro_grpc._filtering.fields import SHORT_NAMES
 from lro_grpc._filtering.message_fields import MetadataTypes
-from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
+from lro_grpc._filtering.patterns import MOST_POSITIONS, Pattern, PatternError, escaped
 from lro_grpc._http.vendors import deployment_fields, deployment_filter
 from lro_grpc._operation import publication
 from lro_grpc._operation.record import FIELDS, Record
@@ -63,7 +63,7 @@ def filter_text(data: bytes) -> None:
         assert 0 < int(error.metadata["position"]) <= len(text) + 1, error
         return
     assert len(text) <= parser.MAX_LENGTH
-    assert comparisons(found.expression) <= 6 * parser.MAX_TERMS + MAX_POSITIONS
+    assert comparisons(found.expression) <= 6 * parser.MAX_TERMS + MOST_POSITIONS
     check_alike(found.expression)
 
 
@@ -103,7 +103,7 @@ def regular_expression(data: bytes) -> None:
     except PatternError as error:
         assert 0 <= error.position <= len(text), error
         return
-    assert pattern.size <= MAX_POSITIONS + 1
+    assert pattern.size <= MOST_POSITIONS + 1
     assert Pattern(escaped(text[:100])).matches(text[:100])
     if text.count("(") < 50:  # groups have a depth
         grouped = Pattern(f"x(?:{pattern.unanchored})")

@@ -22,7 +22,7 @@ class Env(str, enum.Enum):
     PROD = "prod"
 
 
-@given(st.dictionaries(KEYS, VALUES, max_size=labels.MAX_LABELS))
+@given(st.dictionaries(KEYS, VALUES, max_size=labels.MOST_LABELS))
 def test_a_text_has_all_labels_in_the_order_of_their_keys(made: dict[str, str]) -> None:
     text = labels.packed(made)
     assert labels.is_sound(text)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lro_grpc._errors import cut
 from lro_grpc._filtering import parser
 from lro_grpc._filtering.fields import Field, field_of
-from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
+from lro_grpc._filtering.patterns import MOST_POSITIONS, Pattern, PatternError, escaped
 from lro_grpc._http.vendors import deployment_fields as fields
 from lro_grpc._operation import names
 
@@ -52,8 +52,8 @@ def translated(text: str, parent: str) -> str:
     for one in _grouped(text, place) if is_open else _single(text):
         pattern = one.compiled(text)
         positions += pattern.size if pattern is not None else 0
-        if positions > MAX_POSITIONS:
-            problem = f"its regular expressions stand for more than {MAX_POSITIONS} characters"
+        if positions > MOST_POSITIONS:
+            problem = f"its regular expressions stand for more than {MOST_POSITIONS} characters"
             raise parser.invalid(text, one.position, problem)
         parts.append(one.meaning(text, pattern, parent))
     return " ".join(parts)

@@ -36,7 +36,7 @@ from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._server.rpc.local_calls import Answer
 from lro_grpc._stores.store import Order
 
-_MAX_RESULTS = 500
+_MOST_RESULTS = 500
 _ORDERS = {"": None, "name": Order.BY_NAME, "creationTimestamp desc": Order.NEWEST_FIRST}
 _PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess")
 _IGNORED = "header.bypassBillingFilter"
@@ -146,9 +146,9 @@ def _list_request(query: Sequence[tuple[str, str]], parent: str) -> ListRequest:
 
 def _page_size(text: str) -> int:
     if not text:
-        return _MAX_RESULTS
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= _MAX_RESULTS):
+        return _MOST_RESULTS
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= _MOST_RESULTS):
         raise InvalidArgumentError(
-            f"maxResults is {cut(text)!r}; give a number of 0 to {_MAX_RESULTS}"
+            f"maxResults is {cut(text)!r}; give a number of 0 to {_MOST_RESULTS}"
         )
     return int(text)

@@ -24,7 +24,7 @@ from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.page import (
-    MAX_PAGE_BYTES,
+    MOST_PAGE_BYTES,
     Listed,
     page_of,
     position_of,
@@ -82,7 +82,7 @@ class _Found:
 
     def is_full(self, size: int) -> bool:
         """Whether there is one operation more than a page has room for."""
-        too_large = self.taken > MAX_PAGE_BYTES and len(self.listed) > 1
+        too_large = self.taken > MOST_PAGE_BYTES and len(self.listed) > 1
         return len(self.listed) > size or too_large
 
 
@@ -127,7 +127,7 @@ class Pages:
         take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
         while not found.is_full(size):
             ask = self._asking(scope, examined, last, matching, columns, left_out)
-            rows, number, error = await read_portion(ask, number, _is_whole, MAX_PAGE_BYTES)
+            rows, number, error = await read_portion(ask, number, _is_whole, MOST_PAGE_BYTES)
             if error is not None:
                 if not rows:
                     raise error

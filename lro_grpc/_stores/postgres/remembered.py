@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from lro_grpc._stores.postgres.rows import Known
 
-MAX_BYTES = 64 * 1024 * 1024
+MOST_BYTES = 64 * 1024 * 1024
 """The most bytes of records here; the oldest go first."""
 
 _RECORD_BYTES = 2000
@@ -27,7 +27,7 @@ _RECORD_BYTES = 2000
 class RememberedRecords:
     """Records by their names; see the module."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MOST_BYTES) -> None:
         self._max_bytes = max_bytes
         self._known: dict[str, Known] = {}
         self._bytes = 0

@@ -45,8 +45,8 @@ from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.postgres.writer import Writer
 from lro_grpc._stores.postgres.writer_parts import WriterParts
 from lro_grpc._stores.store import (
-    MAX_EXAMINED,
     MOST_COUNTED,
+    MOST_EXAMINED,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -228,7 +228,7 @@ class PostgresStore:
         *,
         position: bytes,
         size: int,
-        examined: int = MAX_EXAMINED,
+        examined: int = MOST_EXAMINED,
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""

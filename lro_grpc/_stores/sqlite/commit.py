@@ -69,7 +69,7 @@ _UNLABEL = (
     " AND operation = (SELECT sequence FROM operations WHERE name = ?)"
 )
 
-MAX_BYTES = 8 * 1024 * 1024
+MOST_BYTES = 8 * 1024 * 1024
 """Bytes of records at which a commit takes no more: meanwhile the event loop stands still."""
 
 READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
@@ -222,7 +222,7 @@ class Commit:
                 for record in itertools.islice(self._sound(ready, left_out), limit):
                     claimed.append(Claimed(record, self.apply(record.name, claim)))
                     taken += record.large_bytes
-                    if taken >= MAX_BYTES:
+                    if taken >= MOST_BYTES:
                         return claimed, True
         return claimed, False
 

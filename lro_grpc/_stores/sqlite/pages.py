@@ -38,7 +38,7 @@ from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
 from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._stores.page import (
-    MAX_PAGE_BYTES,
+    MOST_PAGE_BYTES,
     Listed,
     page_of,
     position_of,
@@ -318,7 +318,7 @@ def _taken(
     for name, listed in matched:
         rows.append((name, listed))
         taken += listed.size
-        if len(rows) > size or (taken > MAX_PAGE_BYTES and len(rows) > 1):
+        if len(rows) > size or (taken > MOST_PAGE_BYTES and len(rows) > 1):
             return _Found(rows, damaged, listed.position)
     return _Found(rows, damaged, rest)
 

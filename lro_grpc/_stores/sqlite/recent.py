@@ -27,10 +27,10 @@ from collections.abc import Collection, Iterator
 
 from lro_grpc._operation.record import Record
 
-MAX_RECORDS = 10_000
+MOST_RECORDS = 10_000
 """Records at hand at most; the oldest go first, and are read from the file when they are needed."""
 
-MAX_BYTES = 64 * 1024 * 1024
+MOST_BYTES = 64 * 1024 * 1024
 """The most bytes of requests, answers and the like in the records at hand."""
 
 
@@ -75,7 +75,7 @@ class RecentRecords:
                 self._bytes += size - self._sizes.get(record.name, 0)
                 self._sizes[record.name] = size
                 self._records[record.name] = record
-        while len(self._records) > MAX_RECORDS or self._bytes > MAX_BYTES:
+        while len(self._records) > MOST_RECORDS or self._bytes > MOST_BYTES:
             self._drop(next(iter(self._records)))
 
     def clear(self) -> None:

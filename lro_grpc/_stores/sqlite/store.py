@@ -54,8 +54,8 @@ from lro_grpc._stores.sqlite.schema import (
 )
 from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc._stores.store import (
-    MAX_EXAMINED,
     MOST_COUNTED,
+    MOST_EXAMINED,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -320,7 +320,7 @@ class SqliteStore:
         *,
         position: bytes,
         size: int,
-        examined: int = MAX_EXAMINED,
+        examined: int = MOST_EXAMINED,
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""

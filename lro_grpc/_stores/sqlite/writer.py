@@ -49,7 +49,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import MAX_BYTES, Commit, UnstorableError
+from lro_grpc._stores.sqlite.commit import MOST_BYTES, Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
@@ -61,7 +61,7 @@ _log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
-_MAX_CALLS = 1000
+_MOST_CALLS = 1000
 """Calls in one commit at most, so that the first of them need not wait for ever."""
 
 _PATIENCE_SECONDS = 30.0
@@ -171,7 +171,7 @@ class Writer:
                 if not self._waiting:
                     self._more.clear()
                     await self._more.wait()
-                number = min(len(self._waiting), _MAX_CALLS)
+                number = min(len(self._waiting), _MOST_CALLS)
                 await self._commit([self._waiting.popleft() for _ in range(number)])
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
@@ -187,7 +187,7 @@ class Writer:
                 await self._begin()
                 answers = []
                 for number, call in enumerate(calls):
-                    if commit.large_bytes >= MAX_BYTES:
+                    if commit.large_bytes >= MOST_BYTES:
                         self._waiting.extendleft(reversed(calls[number:]))
                         calls = calls[:number]
                         break

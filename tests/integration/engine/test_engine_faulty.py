@@ -195,7 +195,7 @@ class OfAnotherRelease(ForwardingStore):
 
 
 async def test_what_is_left_out_has_a_bound_and_is_not_asked_for_without_end(world, monkeypatch):
-    monkeypatch.setattr(claim_queue, "_MAX_LEFT_OUT", 3)
+    monkeypatch.setattr(claim_queue, "_MOST_LEFT_OUT", 3)
     stores = []
 
     def through(store):
