@@ -42,10 +42,10 @@ texts and types, ``:`` is ``=``.
 operation has, whatever its metadata type, with or without ``metadata.`` before them:
 ``create_time``, ``start_time``, ``update_time``, ``end_time``, ``expire_time``, ``schedule_time``
 (time), ``target``, ``verb``, ``api_version``, ``status_detail`` or ``status_message`` (text),
-``cancel_requested`` or
-``requested_cancellation``, ``pause_requested`` (flag), ``progress_percent``, ``attempt`` (number),
-``state`` (state), ``batch_create_instances_metadata``, ``partial_failures`` (message). Behind
-``metadata.`` also those of the services' own types of metadata (``message_fields``).
+``cancel_requested`` or ``requested_cancellation``, ``pause_requested`` (flag),
+``progress_percent``, ``attempt`` (number), ``state`` (state), ``batch_create_instances_metadata``,
+``partial_failures`` (message). Behind ``metadata.`` also those of the services' own types of
+metadata (``message_fields``).
 
 **Labels.** ``labels.env`` is the text of one label, whose key may be in quotes:
 ``labels."cost-center"``. ``labels.env:*`` and ``labels:env`` ask for the key, ``labels:*`` for any.

@@ -6,11 +6,11 @@ died since, and what Temporal has lost. A look leaves alone what was submitted a
 it is on its way, and longer each time that it finds it: much may wait there for a worker. After a
 submission that fails, nothing is submitted until the next look.
 
-What a worker has given back, such as to be retried later, Temporal delivers again by itself. What
-was started to begin later is submitted once it is ready. What
-becomes ready in another way may have a submission there that is of no use: one whose operation is
-resumed the moment it has paused is still ending, and a retry that is cancelled has to be undone
-before its time. Such a submission is replaced.
+Temporal delivers by itself again an operation that a worker has given back, such as to be retried
+later. A delayed start is submitted once it is ready. One that becomes ready in another way may have
+a submission there that is of no use: that of an operation which is resumed the moment it has paused
+is still ending, and a retry that is cancelled has to be undone before its time. Such a submission
+is replaced.
 """
 
 from __future__ import annotations
