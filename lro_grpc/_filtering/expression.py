@@ -10,9 +10,9 @@ from typing import Any, Union
 from google.longrunning import operations_pb2
 
 from lro_grpc import _anys
-from lro_grpc._filtering.in_message import InMessage
-from lro_grpc._filtering.label import Label
+from lro_grpc._filtering.in_message import InMessage, Read, Test
 from lro_grpc._filtering.patterns import Pattern
+from lro_grpc._operation import labels
 from lro_grpc._operation.record import Record
 
 _COMPARATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -134,6 +134,23 @@ class PartialFailures:
             return False  # the service no longer has the type
         field = message.DESCRIPTOR.fields_by_name.get("partial_failures")
         return field is not None and bool(field.is_repeated and getattr(message, field.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label, whose value is compared; true of no record without it."""
+
+    key: str
+    """Its key, which is one: ``labels.is_key``."""
+    test: Test | None = None
+    """The condition on its value; None if any will do."""
+
+    def matches(self, record: Record) -> bool:
+        """Whether it is true of a record."""
+        value = labels.value_in(record.labels, self.key)
+        if value is None:
+            return False
+        return self.test is None or self.test.matches(Read(value))
 
 
 Expression = Union[  # noqa: UP007 - is evaluated

@@ -13,6 +13,7 @@ from lro_grpc._filtering.expression import (
     And,
     Compare,
     Expression,
+    Label,
     Like,
     Matches,
     Or,
@@ -20,7 +21,6 @@ from lro_grpc._filtering.expression import (
 )
 from lro_grpc._filtering.in_message import VALUE, Source
 from lro_grpc._filtering.kinds import FieldKind, Value
-from lro_grpc._filtering.label import Label
 from lro_grpc._filtering.message_fields import MessageField, field_in
 from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import SHOWN, Kind

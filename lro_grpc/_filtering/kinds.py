@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from lro.v1 import state_pb2
 from lro_grpc._errors import Code, cut
-from lro_grpc._filtering.expression import Compare, Expression, Like, Not
-from lro_grpc._filtering.label import Label
+from lro_grpc._filtering.expression import Compare, Expression, Label, Like, Not
 from lro_grpc._operation import labels
 from lro_grpc._operation.states import STATE_PREFIX
 

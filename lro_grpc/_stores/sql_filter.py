@@ -14,13 +14,13 @@ from lro_grpc._filtering.expression import (
     And,
     Compare,
     Expression,
+    Label,
     Like,
     Matches,
     Not,
     PartialFailures,
 )
 from lro_grpc._filtering.in_message import InMessage
-from lro_grpc._filtering.label import Label
 from lro_grpc._operation import labels
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import LARGE, SHOWN

@@ -13,13 +13,13 @@ from lro_grpc._filtering.expression import (
     And,
     Compare,
     Filter,
+    Label,
     Like,
     Not,
     Or,
     PartialFailures,
 )
 from lro_grpc._filtering.in_message import VALUE
-from lro_grpc._filtering.label import Label
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import labels, publication
 from lro_grpc._operation.states import JOB
