@@ -35,12 +35,19 @@ from lro_grpc._events.addresses import Network, refusal
 from lro_grpc._events.connecting import CheckedBackend, Resolve, system_addresses
 from lro_grpc._operation.completion_event import CompletionEvent
 from lro_grpc._runtime.options import check_flag, check_function
+from lro_grpc._runtime.threads import BoundedThreads
 
 TYPE = "lro.v1.operation.done"
 """The CloudEvent's type."""
 
 _SECONDS = 10.0
 """The time for all of a delivery, from the look-up of the host to the answer's status."""
+
+_AT_ONCE = 16 * 1024
+"""The most bytes of an event that become JSON on the event loop: it takes microseconds a value."""
+
+_ANY = 2**31
+"""More events than wait for the thread of large ones: few are told at a time."""
 
 _Headers = Sequence[tuple[bytes | str, bytes | str]]
 
@@ -102,6 +109,7 @@ class Webhook:
         )
         self._backend = CheckedBackend(resolve, refused)
         self._result = result
+        self._thread = BoundedThreads(1, waiting=_ANY)
         self._source = source
         self._ssl_context = ssl_context or httpcore.default_ssl_context()
 
@@ -120,7 +128,11 @@ class Webhook:
         target = self._target(event)
         if target is None:
             return
-        headers, body = self._message(event, datetime.now(timezone.utc))
+        now = datetime.now(timezone.utc)
+        if self._result and event.data.ByteSize() > _AT_ONCE:
+            headers, body = await self._thread.run("lro-webhook", self._message, event, now)
+        else:
+            headers, body = self._message(event, now)
         try:
             with anyio.fail_after(_SECONDS):
                 status, retry_after = await self._post(target, headers, body)

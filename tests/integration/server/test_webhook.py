@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.longrunning import operations_pb2
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from receiver import answering, receiving
 
 import lro_grpc
@@ -110,6 +110,31 @@ async def test_the_result_is_sent_if_it_is_asked_for() -> None:
     assert data.operation == event().operation
     assert not data.caller
     assert sent["source"] == "//fleet"
+
+
+async def test_the_loop_goes_on_while_a_large_result_becomes_json() -> None:
+    """A caller's operation may have a million values."""
+    large = event()
+    values = struct_pb2.ListValue(values=[struct_pb2.Value(number_value=1)] * 20_000)
+    large.data.operation.response.Pack(values)
+    is_made = asyncio.Event()
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        del host, port
+        is_made.set()  # the host is asked for once the request is made
+        return ["127.0.0.1"]
+
+    async with receiving() as receiver:
+        url = f"http://localhost:{receiver.port}"
+        sending = asyncio.create_task(hook(url, result=True, resolve=resolve)(large))
+        rounds = 0
+        while not is_made.is_set():
+            rounds += 1
+            await asyncio.sleep(0)
+        await sending
+    assert rounds > 10
+    data = json.loads(receiver.received[0].body)["data"]
+    assert len(data["operation"]["response"]["value"]) == 20_000
 
 
 async def test_each_of_two_secrets_verifies_it() -> None:
