@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
+from lro_grpc._inspection.summary import InstanceSummary, Summary, read_summary
 from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def printable_summary(operation: operations_pb2.Operation, types: MessageTypes) -> Summary:
     """Returns the summary of an operation, each of its texts as one line."""
-    summary = summarize(operation, types.unpack(operation.metadata))
+    summary = read_summary(operation, types.unpack(operation.metadata))
     batch = tuple(dataclasses.replace(one, **_lines_of(one)) for one in summary.batch)
     return dataclasses.replace(summary, **_lines_of(summary), batch=batch)
 

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from lro_grpc._console.looks import Look, look_of
 from lro_grpc._console.markup import ROW_TEXT, cut
 from lro_grpc._console.texts import seconds_between
-from lro_grpc._inspection.summary import Summary, summarize
+from lro_grpc._inspection.summary import Summary, read_summary
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -96,9 +96,9 @@ def summary_of(operation: operations_pb2.Operation, metadata: Message | None) ->
         metadata: The message inside of its metadata; None if it cannot be read.
     """
     try:
-        return summarize(operation, metadata)
+        return read_summary(operation, metadata)
     except (ValueError, DecodeError, EncodeError):  # a type of the server's own, broken inside
-        return summarize(operation, None)
+        return read_summary(operation, None)
 
 
 def row_of_summary(summary: Summary, type_verb: str) -> Row:

@@ -67,7 +67,7 @@ class Summary:
     """The code and the message of each failure of a part."""
 
 
-def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> Summary:
+def read_summary(operation: operations_pb2.Operation, metadata: Message | None) -> Summary:
     """Returns the summary of an operation.
 
     Args:

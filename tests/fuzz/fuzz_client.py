@@ -23,7 +23,7 @@ from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, LroError, from_status, to_status
 from lro_grpc._http.responses import poll_headers
 from lro_grpc._inspection.message_types import MessageTypes
-from lro_grpc._inspection.summary import summarize
+from lro_grpc._inspection.summary import read_summary
 from lro_grpc._wire import headers
 from lro_grpc._wire.rpc_errors import from_rpc_error
 
@@ -50,7 +50,7 @@ def operation_of_a_server(data: bytes) -> None:
                 repr(read())
             except LroError as error:
                 shown_everywhere(error)
-    repr(summarize(operation, _anys.unpack(operation.metadata)))
+    repr(read_summary(operation, _anys.unpack(operation.metadata)))
 
 
 def shown_everywhere(error: LroError) -> None:
@@ -175,7 +175,7 @@ def types_of_a_server(data: bytes) -> None:
         json.dumps(types.to_dict(operation))
     except LroError as error:
         shown_everywhere(error)
-    summarize(operation, types.unpack(operation.metadata))
+    read_summary(operation, types.unpack(operation.metadata))
 
 
 @target(

@@ -17,7 +17,7 @@ from google.protobuf import (
 from google.rpc import code_pb2, status_pb2
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
-from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
+from lro_grpc._inspection.summary import InstanceSummary, Summary, read_summary
 
 OperationMetadata = operation_metadata_pb2.OperationMetadata
 Status = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -32,7 +32,7 @@ def operation(*, done: bool = False, error: int | None = None) -> operations_pb2
 
 
 def summary(one: operations_pb2.Operation, **fields: Any) -> Summary:
-    return summarize(one, OperationMetadata(**fields) if fields else None)
+    return read_summary(one, OperationMetadata(**fields) if fields else None)
 
 
 def test_without_metadata_it_is_its_name_and_result() -> None:
@@ -89,7 +89,7 @@ def test_conventional_fields_are_its_values() -> None:
 
 
 def test_a_metadata_type_without_conventional_fields_adds_nothing() -> None:
-    assert summarize(operation(), empty_pb2.Empty()) == summarize(operation(), None)
+    assert read_summary(operation(), empty_pb2.Empty()) == read_summary(operation(), None)
 
 
 def test_requests_are_those_that_the_state_does_not_show() -> None:
@@ -117,7 +117,7 @@ def test_partial_failures_are_their_codes_and_messages() -> None:
     failures = [status_pb2.Status(code=code_pb2.ABORTED, message="a/1"), status_pb2.Status()]
     found = summary(operation(done=True), partial_failures=failures)
     assert found.partial_failures == ("ABORTED: a/1", "UNKNOWN")
-    assert summarize(operation(), status_pb2.Status()).partial_failures == ()
+    assert read_summary(operation(), status_pb2.Status()).partial_failures == ()
 
 
 def test_partial_failures_of_a_type_of_the_servers_own_are_read() -> None:
@@ -142,4 +142,4 @@ def test_partial_failures_of_a_type_of_the_servers_own_are_read() -> None:
     pool.Add(own)
     made: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("own.Metadata"))()
     made.partial_failures.add(code=code_pb2.ABORTED, message="a/1")
-    assert summarize(operation(), made).partial_failures == ("ABORTED: a/1",)
+    assert read_summary(operation(), made).partial_failures == ("ABORTED: a/1",)

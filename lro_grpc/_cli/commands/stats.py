@@ -53,7 +53,7 @@ def stats(
 ) -> Exit:
     """Prints the numbers of a parent's operations, once or again and again."""
 
-    def summaries() -> Iterator[SummarizeOperationsResponse]:
+    def answers() -> Iterator[SummarizeOperationsResponse]:
         while True:
             filter_now = with_times(filter_text)
             yield server.client.summarize(parent, filter=filter_now, timeout=timeout or RPC_TIMEOUT)
@@ -63,10 +63,10 @@ def stats(
 
     try:
         if output is not Output.TABLE:
-            for summary in summaries():
-                print_value(server.types.to_dict(summary), output, is_one_of_many=watch)
+            for answer in answers():
+                print_value(server.types.to_dict(answer), output, is_one_of_many=watch)
         else:
-            _show(summaries(), Terminal(), is_live=watch)
+            _show(answers(), Terminal(), is_live=watch)
     except LroError as error:
         if error.code is not Code.UNIMPLEMENTED:
             raise
@@ -76,41 +76,41 @@ def stats(
 
 
 def _show(
-    summaries: Iterator[SummarizeOperationsResponse], terminal: Terminal, *, is_live: bool
+    answers: Iterator[SummarizeOperationsResponse], terminal: Terminal, *, is_live: bool
 ) -> None:
     """Shows numbers: in place on a terminal if they are live, else below each other."""
-    first = next(summaries)  # an error comes before anything is printed
+    first = next(answers)  # an error comes before anything is printed
     if not (is_live and terminal.is_live):
         _print(first, terminal)
-        for summary in summaries:
+        for answer in answers:
             terminal.line()
-            _print(summary, terminal)
+            _print(answer, terminal)
         return
     with (
         keeps_cursor(terminal),
         Live(_view(first), console=terminal, auto_refresh=False) as live,
     ):
-        for summary in summaries:
-            live.update(_view(summary), refresh=True)
+        for answer in answers:
+            live.update(_view(answer), refresh=True)
 
 
-def _print(summary: SummarizeOperationsResponse, terminal: Terminal) -> None:
-    if summary.counts:
-        terminal.table(_table(summary))
-    for line in _lines(summary):
+def _print(answer: SummarizeOperationsResponse, terminal: Terminal) -> None:
+    if answer.counts:
+        terminal.table(_table(answer))
+    for line in _lines(answer):
         terminal.line(line)
 
 
-def _view(summary: SummarizeOperationsResponse) -> RenderableType:
-    return Group(*([_table(summary)] if summary.counts else []), *_lines(summary))
+def _view(answer: SummarizeOperationsResponse) -> RenderableType:
+    return Group(*([_table(answer)] if answer.counts else []), *_lines(answer))
 
 
-def _table(summary: SummarizeOperationsResponse) -> Table:
+def _table(answer: SummarizeOperationsResponse) -> Table:
     """Returns a row for each method, and a column for each state that there is."""
     numbers: dict[str, dict[int, OperationCount]] = {}
-    for one in summary.counts:
+    for one in answer.counts:
         numbers.setdefault(one.method, {})[one.state] = one
-    states = {one.state for one in summary.counts}
+    states = {one.state for one in answer.counts}
     known = [state for state in JOB.states if state in states]
     columns = [*known, *sorted(states.difference(known))]  # those of a later release come last
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -130,20 +130,20 @@ def _number(count: OperationCount | None) -> str:
     return f"{'≥ ' * count.lower_bound}{count.count:,}"
 
 
-def _lines(summary: SummarizeOperationsResponse) -> Iterator[Text]:
+def _lines(answer: SummarizeOperationsResponse) -> Iterator[Text]:
     """Yields what the table does not tell."""
     now = datetime.now(timezone.utc)
     oldest = (
-        ("ready longest", summary.oldest_ready_time, summary.oldest_ready_operation),
-        ("runs longest", summary.oldest_attempt_start_time, summary.oldest_attempt_operation),
+        ("ready longest", answer.oldest_ready_time, answer.oldest_ready_operation),
+        ("runs longest", answer.oldest_attempt_start_time, answer.oldest_attempt_operation),
     )
     for label, since, name in oldest:
         if since.ByteSize():
             yield Text(f"{label:15}{one_line(name) or 'a deleted operation'}, {_age(since, now)}")
-    if summary.HasField("earliest_examined_create_time"):
-        begin = utc(time_of(summary.earliest_examined_create_time))
-        yield Text(f"{'counted':15}among the newest {summary.examined_count:,}, since {begin}")
-    elif not summary.counts:
+    if answer.HasField("earliest_examined_create_time"):
+        begin = utc(time_of(answer.earliest_examined_create_time))
+        yield Text(f"{'counted':15}among the newest {answer.examined_count:,}, since {begin}")
+    elif not answer.counts:
         yield Text("no operations")
 
 

@@ -17,7 +17,7 @@ from server_harness import PARENT, metadata_of, serving
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc._cli.selection import Question
-from lro_grpc._inspection.summary import summarize
+from lro_grpc._inspection.summary import read_summary
 
 if TYPE_CHECKING:
     from foreign_server import Foreign
@@ -143,7 +143,7 @@ def test_a_limit_has_a_bound(world: World) -> None:
 def test_a_question_has_few_lines_however_much_is_found() -> None:
     question = Question("sure of {}?", note="beware", warn=lambda one: f"{one.name} is a batch")
     for number in range(10_000):
-        question.add(summarize(operations_pb2.Operation(name=f"operations/{number}"), None))
+        question.add(read_summary(operations_pb2.Operation(name=f"operations/{number}"), None))
     lines = str(question).splitlines()
     assert lines[19:22] == ["operations/19  RUNNING", "and 9980 more", "operations/0 is a batch"]
     assert lines[40:] == [
