@@ -63,6 +63,8 @@ async def act(visit: Visit) -> Response:
     visit.check_writable()
     form = await visit.site.forms.read(visit.request)
     action, names = _action(form.fields.get("verb", "")), _names(form, _MOST_SELECTED)
+    if wrong := _wrong_number(form, names):
+        return await _ask(visit, action, names, wrong=wrong)
     request = _request(visit, action, form)
     if len(names) > SURE_WITHOUT_TYPING:
         job = visit.site.jobs.start(action.verb, names, request, visit.credentials)
@@ -94,11 +96,8 @@ async def begin_bulk(visit: Visit) -> Response:
     form = await visit.site.forms.read(visit.request)
     action, names = _action(form.fields.get("verb", "")), _names(form, MOST_NAMES)
     parent, text = form.fields.get("parent", ""), form.fields.get("filter", "")
-    typed = "".join(form.fields.get("typed", "").split()).replace(",", "")
-    if len(names) > SURE_WITHOUT_TYPING and typed != str(len(names)):
-        query = ListQuery(parent, text, 0, "")
-        wrong = f"Type {len(names)}, the number of operations, to go on."
-        return await _ask(visit, action, names, query, wrong=wrong)
+    if wrong := _wrong_number(form, names):
+        return await _ask(visit, action, names, ListQuery(parent, text, 0, ""), wrong=wrong)
     request = _request(visit, action, form)
     job = visit.site.jobs.start(
         action.verb, names, request, visit.credentials, filter=text, parent=parent
@@ -233,6 +232,14 @@ def _names(form: Form, most: int) -> Sequence[str]:
             f"the form has the names of {len(form.names):,} operations; give 1 to {most:,}"
         )
     return form.names
+
+
+def _wrong_number(form: Form, names: Sequence[str]) -> str:
+    """Returns why the number that was typed is none to go on with; empty if it is right."""
+    typed = "".join(form.fields.get("typed", "").split()).replace(",", "")
+    if len(names) <= SURE_WITHOUT_TYPING or typed == str(len(names)):
+        return ""
+    return f"Type {len(names)}, the number of operations, to go on."
 
 
 def _request(visit: Visit, action: Action, form: Form) -> Act:

@@ -294,6 +294,20 @@ def test_the_number_of_many_has_to_be_typed(foreign):
     assert sorted(foreign.cancelled) == sorted(fields["name"])
 
 
+def test_the_number_of_many_that_are_selected_has_to_be_typed_too(foreign):
+    foreign.put(*map(str, range(30)))
+    asked = {"verb": "cancel", "name": list(foreign.operations)}
+    with consoled(foreign.target) as browser:
+        fields = fields_of(browser.get("/confirm", params=asked))
+        for typed in ("", "3", "31"):
+            again = browser.post("/act", data={**fields, "typed": typed})
+            assert again.status_code == 400
+            assert fields_of(again) == fields
+            assert "Type 30" in again.text
+        assert foreign.cancelled == []
+        assert browser.post("/act", data={**fields, "typed": " 30 "}).status_code == 303
+
+
 def test_at_most_a_thousand(foreign):
     foreign.put(*map(str, range(1_200)))
     with consoled(foreign.target) as browser:
@@ -352,7 +366,7 @@ def test_what_is_refused_of_many(foreign):
 def test_many_that_are_selected_go_on_by_themselves(foreign):
     names = [foreign.put(str(number)) for number in range(25)]
     with consoled(foreign.target) as browser:
-        answer = act(browser, "cancel", *names)
+        answer = act(browser, "cancel", *names, typed="25")
         assert answer.status_code == 303
         until(lambda: browser.get(answer.headers["location"]), "Done")
     assert sorted(foreign.cancelled) == sorted(names)
@@ -362,7 +376,7 @@ def test_a_bulk_action_that_is_stopped(foreign):
     names = [foreign.put(str(number)) for number in range(100)]
     with consoled(foreign.target) as browser:
         foreign.gate.clear()
-        answer = act(browser, "cancel", *names)
+        answer = act(browser, "cancel", *names, typed="100")
         where = answer.headers["location"]
         running = browser.get(where, headers={"x-part": "1"})
         assert "x-done" not in running.headers
@@ -379,7 +393,7 @@ def test_a_bulk_action_is_its_callers_own(foreign):
     names = [foreign.put(str(number)) for number in range(25)]
     with consoled(foreign.target, forward=["x-user"]) as browser:
         browser.headers["x-user"] = "ada"
-        where = act(browser, "cancel", *names).headers["location"]
+        where = act(browser, "cancel", *names, typed="25").headers["location"]
         assert browser.get(where).status_code == 200
         other = browser.get(where, headers={"x-user": "bob"})
         assert other.status_code == 404
@@ -391,8 +405,8 @@ def test_only_so_many_bulk_actions_run_at_a_time(foreign):
     with consoled(foreign.target) as browser:
         foreign.gate.clear()
         for _ in range(8):
-            assert act(browser, "cancel", *names).status_code == 303
-        refused = act(browser, "cancel", *names)
+            assert act(browser, "cancel", *names, typed="25").status_code == 303
+        refused = act(browser, "cancel", *names, typed="25")
         assert refused.status_code == 503
         assert "bulk actions" in refused.text
         foreign.gate.set()
