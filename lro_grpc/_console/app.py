@@ -48,7 +48,7 @@ def make_app(site: Site, hosts: Collection[str]) -> ASGIApp:
     ]
     pages = Starlette(routes=routes, exception_handlers={404: no_page, 405: no_page})
     pages.router.redirect_slashes = False
-    return Guard(_Below(pages, site.prefix), hosts)
+    return Guard(_Below(pages, site.prefix), hosts, site.callers)
 
 
 class _Below:

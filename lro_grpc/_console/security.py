@@ -7,14 +7,15 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lro_grpc._client.connection import checked_metadata
 from lro_grpc._console.servers import Credentials
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import Code, ConfigurationError
+from lro_grpc._http.bodies import check_framing
 from lro_grpc._http.origins import Origins
 from lro_grpc._http.responses import HttpError
 
@@ -53,18 +54,21 @@ class Guard:
       rebinding) could read and do all that the console's own may.
     * A request that may change something has to come from a page of the console itself. There is
       no token: its secret would have to be shared by all replicas, and kept over restarts.
+    * A request of which a proxy in front may think otherwise is refused: of its end, or its caller.
 
     Args:
         app: The app.
         hosts: Names by which browsers reach it; an address and ``localhost`` need not be given.
+        callers: Tells who sends a request.
 
     Raises:
         ConfigurationError: If a host is none.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str], callers: Callers) -> None:
         self._app = app
         self._origins = Origins((), hosts, "")
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -85,11 +89,20 @@ class Guard:
 
         try:
             self._origins.check(scope)
+            check_framing(scope)
+            self._callers.check(scope)
         except HttpError as refusal:
-            text = _REFUSALS[refusal.reason].format_map(refusal.metadata)
-            await PlainTextResponse(text, 403)(scope, receive, send_guarded)
+            await _plain(refusal)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
+
+
+def _plain(refusal: HttpError) -> Response:
+    """Returns a refusal as a line of text: there is no page, for there is no caller to show it."""
+    own = _REFUSALS.get(refusal.reason)
+    if own is not None:
+        return PlainTextResponse(own.format_map(refusal.metadata), 403)
+    return PlainTextResponse(refusal.message, refusal.status, refusal.headers)
 
 
 _COOKIE = "lro_console"
@@ -129,13 +142,31 @@ class Callers:
         digest = hashlib.blake2b(target.encode(), digest_size=4).hexdigest()
         self._cookie = f"{_COOKIE}_{digest}"
 
+    def check(self, scope: Scope) -> None:
+        """Refuses a request whose caller is not plain from what a proxy in front has set.
+
+        Without the header the server would take the request for one of the console's own.
+
+        Raises:
+            HttpError: If a header is there twice, or has what metadata cannot have.
+        """
+        headers = Headers(scope=scope)
+        for name in self._forward:
+            values = headers.getlist(name)
+            if len(values) > 1 or not all(map(_is_sendable, values)):
+                raise HttpError(
+                    f"the request has {name} {len(values)} times, or with characters that metadata"
+                    " cannot have; the proxy in front has to set it once, in printable ASCII, in"
+                    " place of whatever it has received under that name",
+                    status=400,
+                    code=Code.INVALID_ARGUMENT,
+                    reason="UNCLEAR_CALLER",
+                )
+
     def credentials(self, request: Request) -> Credentials:
         """Returns the metadata of the caller who sends a request."""
         forwarded = [
-            (name, value)
-            for name in self._forward
-            for value in request.headers.getlist(name)
-            if _is_sendable(value)
+            (name, request.headers[name]) for name in self._forward if name in request.headers
         ]
         value = self._value(request)
         signed_in = [(self.sign_in, value)] if value else []
@@ -195,12 +226,15 @@ def local_path(text: str, root: str) -> str:
     r"""Returns a path below the root if the text is one, and else the root itself.
 
     A browser takes ``//host``, and ``/\host``, for another site, and leaves out tabs before.
+    ``/..`` leads upwards, at the end, too, and as ``/%2e%2e``.
     """
-    below = text.startswith(f"{root}/") and _LOCAL.fullmatch(text) and "/../" not in text
+    below = text.startswith(f"{root}/") and _LOCAL.fullmatch(text) and not _UP.search(text)
     return text if below else f"{root}/"
 
 
 _LOCAL = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+_UP = re.compile(r"^[^?#]*/(?:\.|%2e){2}(?:[/?#]|$)", re.IGNORECASE)
+"""A path that leads upwards, as browsers read it."""
 
 
 def _is_sendable(value: str) -> bool:

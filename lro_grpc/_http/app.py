@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro_grpc._http import responses
-from lro_grpc._http.bodies import Bodies
+from lro_grpc._http.bodies import Bodies, check_framing
 from lro_grpc._http.origins import Origins
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.request_target import SERVER, in_origin_form, path_of
@@ -64,7 +64,7 @@ class Gateway:
             http_method = "GET"  # the HTTP server leaves the body out
         try:
             self._origins.check(scope)
-            _check_framing(scope)
+            check_framing(scope)
             _check_length(path, scope)
             if (http_method, path) == ("OPTIONS", SERVER):
                 allowed = ", ".join(self._router.all_methods)
@@ -91,13 +91,6 @@ class Gateway:
         if isinstance(body["error"]["code"], int):
             body["error"]["code"] = http_status
         return json_response(dumped(body), status=http_status, headers=headers)
-
-
-def _check_framing(scope: Scope) -> None:
-    """Refuses a request whose end a proxy in front may see elsewhere (RFC 9112, 6.3)."""
-    names = {name for name, _ in scope["headers"]}
-    if {b"content-length", b"transfer-encoding"} <= names:
-        raise responses.ambiguous_length()
 
 
 _MOST_URL_BYTES = 64 * 1024

@@ -6,10 +6,23 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from lro_grpc._http import responses
 
 _UNCOUNTED = 16 * 1024
 """The bytes of each body that may always be held: small ones pass while large ones cannot."""
+
+
+def check_framing(scope: Scope) -> None:
+    """Refuses a request whose end a proxy in front may see elsewhere (RFC 9112, 6.3).
+
+    Raises:
+        HttpError: If it has two lengths.
+    """
+    names = {name for name, _ in scope["headers"]}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise responses.ambiguous_length()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx
@@ -131,6 +132,19 @@ def test_a_static_file_is_kept_under_its_hash(browser):
 def test_no_other_file_is_served(browser):
     for path in ("..%2Fpages.py", "%2Fetc%2Fpasswd", "../templates/base.html", "console.css/"):
         assert browser.get(f"/static/{path}").status_code == 404
+
+
+def test_a_body_with_two_ends_is_refused_and_nothing_behind_it_is_taken(browser):
+    rest = b"0\r\n\r\nGET /none HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = (
+        "POST /act HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin\r\n"
+        f"Content-Length: {len(rest)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with socket.create_connection((browser.base_url.host, browser.base_url.port), 15) as connection:
+        connection.sendall(head.encode() + rest)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_form_that_is_too_large(browser):

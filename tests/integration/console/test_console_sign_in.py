@@ -161,7 +161,10 @@ def test_one_is_led_back_to_where_one_was(served, where):
 def test_below_a_prefix_one_is_led_back_to_below_it(served):
     with signing_in(served, prefix="/ops") as browser:
         assert sign_in(browser, where="/opsx/").headers["location"] == "/ops/"
-        assert sign_in(browser, where="/ops/../x").headers["location"] == "/ops/"
+        for upwards in ("/../x", "/..", "/..?a", "/..#a", "/%2e%2E/x", "/.%2e", "/a/.././../x"):
+            assert sign_in(browser, where=f"/ops{upwards}").headers["location"] == "/ops/"
+        within = "/ops/?filter=target=/../x"
+        assert sign_in(browser, where=within).headers["location"] == within
         assert sign_in(browser, where="/ops/?a=b").headers["location"] == "/ops/?a=b"
         assert "Path=/ops" in sign_in(browser).headers["set-cookie"]
 
@@ -201,9 +204,22 @@ def test_the_cookies_of_two_consoles_on_one_host_are_not_mixed_up(served):
     assert first != second
 
 
-def test_a_header_that_metadata_cannot_have_is_not_sent(served):
-    with consoled(served.target, forward=["x-user"]) as browser:
-        assert browser.get("/", headers={"x-user": "ад".encode()}).status_code == 403
+@pytest.mark.parametrize(
+    "values", [["ada", "root"], ["ada", "ada"], ["ад".encode()], ["José".encode("latin-1")]]
+)
+def test_a_caller_whom_a_proxy_does_not_name_plainly_is_not_taken_for_the_console(values):
+    with serving_foreign() as foreign:
+        own = {"forward": ["x-user"], "metadata": [("authorization", "Bearer console")]}
+        with consoled(foreign.target, **own) as browser:
+            headers = [("x-user", value) for value in values]
+            for answer in (
+                browser.get("/", headers=headers),
+                browser.get("/rows", headers=headers),
+                browser.post("/act", headers=headers, data={"verb": "cancel", "name": "x"}),
+            ):
+                assert answer.status_code == 400
+                assert "x-user" in answer.text
+        assert foreign.calls == []
 
 
 @pytest.mark.parametrize(
