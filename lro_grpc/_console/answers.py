@@ -63,9 +63,19 @@ def part(
 ) -> Response:
     """Answers with a part of a page, or with 304 if the browser has it already."""
     sent = {**headers, "etag": made.tag}
-    if request.headers.get("if-none-match") == made.tag:
+    if has(request, made):
         return Response(status_code=304, headers=sent)
     return page(request, made, 200, sent, media_type)
+
+
+def has(request: Request, made: Rendered) -> bool:
+    """Whether the browser has a part already, by the ETag that it knows.
+
+    A proxy that packs answers itself makes an ETag a weak one, ``W/"…"``, which is as good here
+    (RFC 9110, 13.1.2).
+    """
+    known = request.headers.get("if-none-match", "")
+    return made.tag in [one.strip().removeprefix("W/") for one in known.split(",")]
 
 
 def _takes_gzip(request: Request) -> bool:

@@ -121,7 +121,7 @@ def test_what_differs_is_not_shared(foreign):
 
 def test_an_operation_is_held_until_it_changes(served, browser):
     name = served.start()
-    first = part(browser, "/operation/body", name=name)
+    first = until(lambda: part(browser, "/operation/body", name=name), "allocating")
     assert "x-done" not in first.headers
     with futures.ThreadPoolExecutor(1) as pool:
         held = pool.submit(
@@ -159,6 +159,20 @@ def test_an_operation_that_does_not_change(served, browser):
         held = part(browser, "/operation/body", held.headers["etag"], wait=1, name=name)
     assert held.status_code == 304
     assert held.content == b""
+
+
+@pytest.mark.parametrize("known", ["W/{}", '"other", {}', '"other",W/{}'])
+def test_what_a_proxy_in_between_makes_of_the_etag_is_known_again(known):
+    """One that packs answers itself makes it a weak one."""
+    with serving_foreign() as foreign, consoled(foreign.target) as browser:
+        name = foreign.put("a")
+        for path, query in (("/rows", {}), ("/operation/body", {"name": name})):
+            tag = part(browser, path, **query).headers["etag"]
+            answer = part(browser, path, known.format(tag), wait=1, **query)
+            assert (answer.status_code, answer.headers["etag"]) == (304, tag)
+        css = browser.get("/static/console.css")
+        tag = {"if-none-match": known.format(css.headers["etag"])}
+        assert browser.get("/static/console.css", headers=tag).status_code == 304
 
 
 def test_an_operation_that_is_done_is_not_held(served, browser):
