@@ -95,7 +95,7 @@ def console(
     server = _server(operations, channel, target)
     site = Site(
         source=Source(server),
-        callers=Callers(tuple(metadata), forward, sign_in, f"{target}{prefix}"),
+        callers=Callers(tuple(metadata), forward, sign_in, target),
         target=target,
         parents=tuple(parents) or (ANY_PARENT,),
         read_only=read_only,

@@ -139,8 +139,7 @@ class Callers:
         self._forward = [_checked_header(name, "forward") for name in forward]
         self.sign_in = _checked_header(sign_in, "sign_in") if sign_in else ""
         """The metadata of the sign-in; empty for none."""
-        digest = hashlib.blake2b(target.encode(), digest_size=4).hexdigest()
-        self._cookie = f"{_COOKIE}_{digest}"
+        self._target = target
 
     def check(self, scope: Scope) -> None:
         """Refuses a request whose caller is not plain from what a proxy in front has set.
@@ -163,18 +162,23 @@ class Callers:
                     reason="UNCLEAR_CALLER",
                 )
 
-    def credentials(self, request: Request) -> Credentials:
-        """Returns the metadata of the caller who sends a request."""
+    def credentials(self, request: Request, root: str) -> Credentials:
+        """Returns the metadata of the caller who sends a request.
+
+        Args:
+            request: The request.
+            root: The path below which the pages are.
+        """
         forwarded = [
             (name, request.headers[name]) for name in self._forward if name in request.headers
         ]
-        value = self._value(request)
+        value = self._value(request, root)
         signed_in = [(self.sign_in, value)] if value else []
         return (*self._metadata, *forwarded, *signed_in)
 
-    def is_signed_in(self, request: Request) -> bool:
+    def is_signed_in(self, request: Request, root: str) -> bool:
         """Whether the caller has signed in."""
-        return bool(self._value(request))
+        return bool(self._value(request, root))
 
     def sign(self, response: Response, request: Request, value: str, root: str) -> None:
         """Has the browser keep a credential, for its session.
@@ -183,7 +187,7 @@ class Callers:
         in another page, or in a message, would arrive signed out.
         """
         response.set_cookie(
-            self._cookie,
+            self._cookie(root),
             base64.urlsafe_b64encode(value.encode()).decode(),
             httponly=True,
             samesite="lax",
@@ -194,18 +198,24 @@ class Callers:
     def sign_out(self, response: Response, request: Request, root: str) -> None:
         """Has the browser forget the credential."""
         response.delete_cookie(
-            self._cookie,
+            self._cookie(root),
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
             path=root or "/",
         )
 
-    def _value(self, request: Request) -> str:
+    def _cookie(self, root: str) -> str:
+        """Returns the name of the cookie: a browser sends that of ``/`` to ``/ops``, too."""
+        which = f"{self._target} {root}".encode()
+        return f"{_COOKIE}_{hashlib.blake2b(which, digest_size=4).hexdigest()}"
+
+    def _value(self, request: Request, root: str) -> str:
         if not self.sign_in:
             return ""
+        cookie = request.cookies.get(self._cookie(root), "")
         try:
-            value = base64.urlsafe_b64decode(request.cookies.get(self._cookie, "")).decode("ascii")
+            value = base64.urlsafe_b64decode(cookie).decode("ascii")
         except ValueError:
             return ""
         return value if _is_sendable(value) else ""

@@ -127,7 +127,7 @@ class Visit:
         self.source = site.source
         self.request = request
         self.root: str = site.prefix or request.scope.get("root_path", "")
-        self.credentials = site.callers.credentials(request)
+        self.credentials = site.callers.credentials(request, self.root)
 
     @property
     def is_part(self) -> bool:
@@ -245,7 +245,7 @@ class Visit:
         """
         if not self.site.callers.sign_in:
             return False
-        is_nobody = not self.site.callers.is_signed_in(self.request)
+        is_nobody = not self.site.callers.is_signed_in(self.request, self.root)
         return error.code is Code.UNAUTHENTICATED or (
             error.code is Code.PERMISSION_DENIED and is_nobody
         )
@@ -271,7 +271,7 @@ class Visit:
             now=datetime.now(timezone.utc),
             read_only=self.site.read_only,
             sign_in=callers.sign_in,
-            signed_in=callers.is_signed_in(self.request),
+            signed_in=callers.is_signed_in(self.request, self.root),
             is_part=is_part,
         )
 

@@ -17,7 +17,7 @@ async def sign_in(visit: Visit) -> Response:
         return await visit.no_page()
     where = local_path(visit.query("next"), visit.root)
     if visit.request.method != "POST":
-        bad = _NOT_TAKEN if callers.is_signed_in(visit.request) else ""
+        bad = _NOT_TAKEN if callers.is_signed_in(visit.request, visit.root) else ""
         return await visit.page("signin.html", where=where, bad=bad)
     form = await visit.site.forms.read(visit.request)
     credential = form.fields.get("credential", "").strip()

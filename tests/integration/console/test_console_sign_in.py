@@ -10,7 +10,19 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from console_harness import PARENT, Served, consoled, names_in, serving, serving_foreign
+from console_harness import (
+    PARENT,
+    Served,
+    browsing,
+    consoled,
+    names_in,
+    serving,
+    serving_foreign,
+)
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from lro_grpc.console import console
 
 
 def identify(context: Any) -> str:
@@ -97,7 +109,6 @@ def test_the_cookie(served):
 
 def test_the_cookie_of_https():
     """A proxy in front has the certificate."""
-    from lro_grpc.console import console
     from lro_grpc.http import listening_in_thread
 
     app = console(target="127.0.0.1:1", sign_in="authorization")
@@ -202,6 +213,25 @@ def test_the_cookies_of_two_consoles_on_one_host_are_not_mixed_up(served):
         first = sign_in(one).headers["set-cookie"].partition("=")[0]
         second = sign_in(other).headers["set-cookie"].partition("=")[0]
     assert first != second
+
+
+def test_the_cookies_of_a_console_below_another_are_not_mixed_up():
+    """A browser sends the cookies of both to the one below."""
+    with serving_foreign() as foreign:
+        options = {"target": foreign.target, "sign_in": "authorization"}
+        app = Starlette(
+            routes=[Mount("/below", console(**options)), Mount("/", console(**options))]
+        )
+        with browsing(app) as browser:
+            for path, credential in (("/below", "ada"), ("", "bob")):
+                answer = browser.post(f"{path}/signin", data={"credential": credential})
+                assert answer.status_code == 303
+            for path, credential in (("/below", "ada"), ("", "bob")):
+                browser.get(f"{path}/")
+                assert foreign.metadata[-1]["authorization"] == credential
+            browser.post("/below/signout")
+            browser.get("/below/rows")
+            assert "authorization" not in foreign.metadata[-1]
 
 
 @pytest.mark.parametrize(
