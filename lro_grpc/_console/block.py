@@ -41,7 +41,7 @@ def block_of(title: str, packed: any_pb2.Any, unpack: Unpack, budget: Budget) ->
     """
     kind = budget.take(packed.TypeName(), 200) or "no type"
     size = len(packed.value)
-    if size > JSON_BYTES:
+    if size > JSON_BYTES or not budget.spend_message(size):
         return Block(title, kind, None, f"{size_text(size)}: the JSON file has all of it")
     message = unpack(packed)
     if message is None:

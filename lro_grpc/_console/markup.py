@@ -25,6 +25,10 @@ PAGE_BYTES = 320 * 1024
 """The most bytes of all texts and blocks of a page: with what stands around them it has at most
 512 KiB."""
 
+_PAGE_MESSAGES = 2 << 20
+"""The most bytes of all messages that a page makes into JSON: that takes time, however little of it
+is shown."""
+
 _STRING = 2_000
 _ITEMS = 500
 _DEPTH = 200
@@ -85,6 +89,14 @@ class Budget:
 
     def __init__(self, left: int = PAGE_BYTES) -> None:
         self.left = left
+        self._messages_left = _PAGE_MESSAGES
+
+    def spend_message(self, size: int) -> bool:
+        """Takes the bytes of a message that is to be made into JSON; False if that is too much."""
+        if size > self._messages_left:
+            return False
+        self._messages_left -= size
+        return True
 
     def spend(self, *texts: str) -> bool:
         """Takes the bytes of texts together, as they are; False, and nothing, once it is full."""

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from hostile import ODD, descriptions, messages, nested, operations, texts, wide_struct
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -158,6 +159,24 @@ def test_a_page_that_is_full_stays_within_its_bytes() -> None:
     operation.metadata.CopyFrom(_anys.pack(own))
     page = operation_page(operation, _anys.unpack, target="server:443", description=description)
     seen(render("body.html", FRAME, page=page, refusal=None))
+
+
+def test_a_page_opens_so_many_bytes_of_messages() -> None:
+    """To make JSON of them takes seconds, though the page has no place for it."""
+    opened: list[int] = []
+
+    def unpack(packed: any_pb2.Any) -> Message | None:
+        opened.append(len(packed.value))
+        return _anys.unpack(packed)
+
+    one = wide_struct(20_000)
+    operation = operations_pb2.Operation(name="operations/x", done=True)
+    operation.error.details.extend([one] * 20)
+    page = operation_page(operation, unpack, target="server:443")
+    assert len(one.value) <= sum(opened) <= 2 * 1024 * 1024
+    assert page.error is not None
+    assert page.error.details[0].json is not None
+    assert page.error.details[-1].note.endswith("the JSON file has all of it")
 
 
 def test_any_in_any_ends() -> None:
