@@ -85,7 +85,9 @@ class BulkPage:
     total: int
     done: int
     """Those that were asked for, whatever came of it."""
-    refused: tuple[Refusal, ...]
+    refused: int
+    shown: tuple[Refusal, ...]
+    """Those of the refused for which there is a place on the page."""
     is_running: bool
     is_stopped: bool
 

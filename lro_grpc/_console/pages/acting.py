@@ -8,6 +8,7 @@ import itertools
 import secrets
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import quote_plus
 
 from google.longrunning import operations_pb2
 from markupsafe import escape
@@ -18,7 +19,7 @@ from lro_grpc._console.actions import ACTIONS, Action
 from lro_grpc._console.answers import Form
 from lro_grpc._console.bulk import MOST_NAMES, Act, Job
 from lro_grpc._console.list_page import MOST_ROWS
-from lro_grpc._console.markup import visible
+from lro_grpc._console.markup import Budget, cut, visible
 from lro_grpc._console.pages import lists, operations
 from lro_grpc._console.questions import (
     SURE_WITHOUT_TYPING,
@@ -117,7 +118,7 @@ async def bulk(visit: Visit) -> Response:
     part = await visit.in_thread(visit.rendered, "bulk_part.html", is_part=True, bulk=page, etag="")
     if not visit.is_part:
         return await visit.page("bulk.html", bulk=page, etag=part.tag)
-    ended = {} if job.is_running else {"x-done": "true"}
+    ended = {} if page.is_running else {"x-done": "true"}  # what the part shows, not what is now
     return answers.part(visit.request, part, {"x-next-ms": "1000", **ended})
 
 
@@ -276,14 +277,21 @@ def _progress(job: Job) -> BulkPage:
         filter=job.filter,
         total=len(job.names),
         done=job.done + len(job.refused),
-        refused=tuple(_refusals(job.refused[:_SHOWN_REFUSALS])),
+        refused=len(job.refused),
+        shown=tuple(_refusals(job.refused[:_SHOWN_REFUSALS])),
         is_running=job.is_running,
         is_stopped=job.is_stopped,
     )
 
 
-def _refusals(refused: Iterable[tuple[str, LroError]]) -> Iterable[Refusal]:
-    return (_refusal(name, error) for name, error in refused)
+def _refusals(refused: Iterable[tuple[str, LroError]]) -> Iterator[Refusal]:
+    """Yields refusals until the page is full."""
+    budget = Budget()
+    for name, error in refused:
+        refusal = _refusal(name, error)
+        if not budget.spend(quote_plus(name), cut(name), cut(refusal.message)):
+            return
+        yield refusal
 
 
 def _refusal(name: str, error: LroError) -> Refusal:

@@ -363,6 +363,21 @@ def test_what_is_refused_of_many(foreign):
     assert sorted(foreign.cancelled) == sorted(names[5:])
 
 
+def test_the_page_of_what_is_refused_of_a_thousand_is_bounded(foreign):
+    names = [f"operations/{'&' * 200}{number}" for number in range(1_000)]
+    foreign.refusal = (grpc.StatusCode.FAILED_PRECONDITION, "<" * 3_000)
+    with consoled(foreign.target) as browser:
+        for some in (names, names[:600]):
+            form = {"verb": "cancel", "name": some, "typed": str(len(some))}
+            where = browser.post("/bulk", data=form).headers["location"]
+            page = until(lambda where=where: browser.get(where), "Done")
+            assert len(page.content) <= 512 * 1024
+            shown = page.text.count("FAILED_PRECONDITION")
+            assert 50 < shown < len(some)
+            assert f"and {len(some) - shown:,} more" in page.text
+            assert f">{len(some):,}<" in page.text
+
+
 def test_many_that_are_selected_go_on_by_themselves(foreign):
     names = [foreign.put(str(number)) for number in range(25)]
     with consoled(foreign.target) as browser:
@@ -387,6 +402,18 @@ def test_a_bulk_action_that_is_stopped(foreign):
         foreign.gate.set()
         until(lambda: browser.get(where), "Stopped")
     assert len(foreign.cancelled) <= 8
+
+
+def test_the_last_part_of_a_bulk_action_shows_its_end(foreign):
+    """However often it is asked for while it ends: nothing is asked for after it."""
+    names = [foreign.put(str(number)) for number in range(25)]
+    with consoled(foreign.target) as browser:
+        for _ in range(20):
+            where = act(browser, "cancel", *names, typed="25").headers["location"]
+            last = browser.get(where, headers={"x-part": "1"})
+            while "x-done" not in last.headers:
+                last = browser.get(where, headers={"x-part": "1"})
+            assert 'data-done="true"' in last.text
 
 
 def test_a_bulk_action_is_its_callers_own(foreign):
