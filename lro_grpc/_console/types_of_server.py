@@ -23,6 +23,10 @@ _MISSED_FOR = 60.0
 _LONGEST_WAIT = 15.0
 """The seconds after which a thread takes the event loop for ended: a call takes less."""
 
+_MOST_SECONDS = 30.0
+"""The seconds that a server's answers may take together until it is asked anew: each of its files
+may import one more, and a thread waits for all of them."""
+
 _asker: contextvars.ContextVar[Credentials] = contextvars.ContextVar("asker")
 
 
@@ -42,6 +46,7 @@ class ServerTypes:
         self._clock = clock
         self._missed_at = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waited = 0.0
         self._types = self._new_types()
 
     def asked_by(self, credentials: Credentials) -> None:
@@ -63,14 +68,20 @@ class ServerTypes:
     def perform(self, call: ReflectionCall) -> Reply:
         """Makes a call to the server's reflection service. Blocks."""
         assert self._loop is not None, "nobody has asked"
+        if self._waited > _MOST_SECONDS:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
+        began = self._clock()
         reflecting = self._server.reflect(call, _asker.get())
         asking = asyncio.run_coroutine_threadsafe(reflecting, self._loop)
         try:
             return asking.result(_LONGEST_WAIT)
         except concurrent.futures.TimeoutError:
             return grpc.StatusCode.DEADLINE_EXCEEDED
+        finally:
+            self._waited += self._clock() - began
 
     def _new_types(self) -> MessageTypes:
+        self._waited = 0.0
         return MessageTypes(self, note=self._note_miss)
 
     def _note_miss(self, _: str) -> None:
