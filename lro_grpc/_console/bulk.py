@@ -12,6 +12,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 
+from lro_grpc._console.questions import Refusal, refusal_of
 from lro_grpc._console.servers import Credentials
 from lro_grpc._errors import Code, LimitReachedError, LroError
 
@@ -22,6 +23,7 @@ _AT_A_TIME = 8
 _MOST_RUNNING = 8
 """The most jobs that run at a time, of all callers."""
 
+_MOST_REFUSALS = 500
 _KEPT_SECONDS = 600.0
 _MOST_KEPT = 100
 
@@ -42,8 +44,10 @@ class Job:
     parent: str
     done: int = 0
     """How many operations the server has taken the action of."""
-    refused: list[tuple[str, LroError]] = dataclasses.field(default_factory=list)
-    """Those of which it has not, and why."""
+    refused: int = 0
+    """How many of which it has not."""
+    refusals: list[Refusal] = dataclasses.field(default_factory=list)
+    """The first of these refusals. Not the errors: each holds all that was in the call."""
     is_running: bool = True
     is_stopped: bool = False
     """Whether the caller has stopped it."""
@@ -63,7 +67,9 @@ class Job:
                 try:
                     await act(name)
                 except LroError as error:
-                    self.refused.append((name, error))
+                    self.refused += 1
+                    if len(self.refusals) < _MOST_REFUSALS:
+                        self.refusals.append(refusal_of(name, error))
                 else:
                     self.done += 1
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lro_grpc._console.actions import Action
+from lro_grpc._console.markup import cut
+from lro_grpc._console.trouble import trouble_of
+from lro_grpc._errors import LroError
 
 SURE_WITHOUT_TYPING = 20
 """The most operations that one acts on without typing their number."""
@@ -62,6 +65,12 @@ class Refusal:
     name: str
     code: str
     message: str
+
+
+def refusal_of(name: str, error: LroError) -> Refusal:
+    """Returns the refusal that an error is, without the hosts that gRPC names."""
+    trouble = trouble_of(error)
+    return Refusal(name, trouble.code, cut(trouble.message or trouble.heading))
 
 
 @dataclass(frozen=True, slots=True)

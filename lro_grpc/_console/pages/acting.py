@@ -27,6 +27,7 @@ from lro_grpc._console.questions import (
     Outcome,
     Question,
     Refusal,
+    refusal_of,
 )
 from lro_grpc._console.row import Row, row_of
 from lro_grpc._console.source import ListQuery
@@ -38,8 +39,6 @@ _MOST_SELECTED = 500
 """The most operations that one selects by hand: those of a page."""
 
 _AT_A_TIME = 8
-
-_SHOWN_REFUSALS = 500
 
 
 async def confirm(visit: Visit) -> Response:
@@ -86,7 +85,7 @@ async def act(visit: Visit) -> Response:
     outcome = Outcome(
         action,
         tuple((name, end) for name, end in ended if isinstance(end, str)),
-        tuple(_refusal(name, end) for name, end in ended if isinstance(end, LroError)),
+        tuple(refusal_of(name, end) for name, end in ended if isinstance(end, LroError)),
     )
     return await visit.page("acted.html", 200 if outcome.done else 409, outcome=outcome)
 
@@ -276,24 +275,18 @@ def _progress(job: Job) -> BulkPage:
         parent=job.parent,
         filter=job.filter,
         total=len(job.names),
-        done=job.done + len(job.refused),
-        refused=len(job.refused),
-        shown=tuple(_refusals(job.refused[:_SHOWN_REFUSALS])),
+        done=job.done + job.refused,
+        refused=job.refused,
+        shown=tuple(_in_place(job.refusals)),
         is_running=job.is_running,
         is_stopped=job.is_stopped,
     )
 
 
-def _refusals(refused: Iterable[tuple[str, LroError]]) -> Iterator[Refusal]:
+def _in_place(refusals: Iterable[Refusal]) -> Iterator[Refusal]:
     """Yields refusals until the page is full."""
     budget = Budget()
-    for name, error in refused:
-        refusal = _refusal(name, error)
-        if not budget.spend(quote_plus(name), cut(name), cut(refusal.message)):
+    for one in refusals:
+        if not budget.spend(quote_plus(one.name), cut(one.name), one.message):
             return
-        yield refusal
-
-
-def _refusal(name: str, error: LroError) -> Refusal:
-    trouble = trouble_of(error)  # without the hosts that gRPC names
-    return Refusal(name, trouble.code, trouble.message or trouble.heading)
+        yield one
