@@ -23,9 +23,11 @@ from damaged_store import (
     three,
 )
 from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError
 from postgres_server import with_options
 
 from lro.v1 import operation_metadata_pb2
+from lro.v1.completion_event_pb2 import CompletionEvent
 from lro_grpc import (
     OperationDamagedError,
     OperationNotFoundError,
@@ -68,6 +70,20 @@ async def test_a_name_that_only_damage_can_make_is_one_name_in_all_calls(postgre
             assert (page.operations, page.unreachable) == ([], [STRANGE_NAME])
 
 
+async def remove_pieces(connection: asyncpg.Connection, table: str) -> None:
+    """Takes away what a table keeps elsewhere, since it is large."""
+    pieces = await connection.fetchval(
+        "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass", table
+    )
+    async with connection.transaction():
+        await connection.execute("SET LOCAL allow_system_table_mods = on")
+        kind = f"UPDATE pg_class SET relkind = '%s' WHERE oid = '{pieces}'::regclass"
+        await connection.execute(kind % "r")
+        await connection.execute(f"DELETE FROM {pieces}")
+        await connection.execute(kind % "t")
+    await connection.execute(f"VACUUM {pieces}")
+
+
 async def tear_attempts(url: str, name: str) -> None:
     """Gives an operation an attempt with a large error, and takes that away."""
     connection = await asyncpg.connect(urlsplit(url)._replace(query="").geturl())
@@ -80,16 +96,7 @@ async def tear_attempts(url: str, name: str) -> None:
             name,
             os.urandom(100_000),
         )
-        pieces = await connection.fetchval(
-            "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass", attempts
-        )
-        async with connection.transaction():
-            await connection.execute("SET LOCAL allow_system_table_mods = on")
-            kind = f"UPDATE pg_class SET relkind = '%s' WHERE oid = '{pieces}'::regclass"
-            await connection.execute(kind % "r")
-            await connection.execute(f"DELETE FROM {pieces}")
-            await connection.execute(kind % "t")
-        await connection.execute(f"VACUUM {pieces}")
+        await remove_pieces(connection, attempts)
     finally:
         await connection.close()
 
@@ -396,3 +403,30 @@ async def test_to_get_a_row_that_cannot_be_read_costs_no_connection(postgres: st
                 await store.operation(BAD)
         assert {row[0] for row in await operator.fetch(who)} == before
         await operator.close()
+
+
+async def test_a_completion_that_cannot_be_read_holds_up_no_other(postgres: str) -> None:
+    """Of its event there are bytes that are none: it is given up as any other such one."""
+    async with opened(postgres):
+        pass
+    connection = await asyncpg.connect(urlsplit(postgres)._replace(query="").geturl())
+    outbox = table_of(postgres).replace("operations", "outbox")
+    insert = (
+        f"INSERT INTO {outbox} (name, create_time, end_time, expire_time, next_time, event)"
+        " VALUES ($1, 1, $2, 2, $2, $3)"
+    )
+    try:
+        await connection.execute(insert, BAD, 1, os.urandom(100_000))
+        await remove_pieces(connection, outbox)
+        await connection.execute(insert, GOOD[0], 2, b"event")
+    finally:
+        await connection.close()
+    async with opened(postgres) as store:
+        bad, good = await store.take_completions(9, LEASE)
+        assert (good.name, good.event, good.attempt_count) == (GOOD[0], b"event", 1)
+        assert bad.name == BAD
+        with pytest.raises(DecodeError):
+            CompletionEvent.FromString(bad.event)
+        assert list(await store.take_completions(9, LEASE)) == []
+        await store.settle_completions([(bad, None)])
+        assert await store.read_completion(BAD, 1) is None

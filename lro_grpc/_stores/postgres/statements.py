@@ -208,15 +208,19 @@ class Statements:
         )
         of_key = "o.name = v.name AND o.create_time = v.create_time"
         # Of what is due no more bytes than $4, and at least one.
-        self.take_completions = (
+        take = (
             "WITH due AS MATERIALIZED (SELECT ctid AS id, next_time, octet_length(event) AS size"
             f" FROM {outbox} WHERE next_time <= $1::int8 ORDER BY next_time LIMIT $2"
             " FOR UPDATE SKIP LOCKED), sized AS"
             " (SELECT id, sum(size) OVER (ORDER BY next_time, id) - size AS before FROM due)"
             f" UPDATE {outbox} SET next_time = $1::int8 + $3, attempt_count = attempt_count + 1"
             " WHERE ctid = ANY (ARRAY(SELECT id FROM sized WHERE before <= $4::int8))"
-            f" RETURNING {', '.join(COMPLETION_COLUMNS)}"
+            f" RETURNING {', '.join(COMPLETION_COLUMNS[:-1])}"
         )
+        self.take_completions = f"{take}, event"
+        # The same, without a look at what is taken; and then that, of each by itself.
+        self.take_unread = f"{take}, ''::bytea"
+        self.read_event = f"SELECT event FROM {outbox} WHERE name = $1 AND create_time = $2"
         self.told = (
             f"DELETE FROM {outbox} AS o USING unnest($1::text[], $2::int8[])"
             f" AS v(name, create_time) WHERE {of_key}"

@@ -93,6 +93,10 @@ class Ready(NamedTuple):
     """Whether there may be more."""
 
 
+_NO_EVENT = b"\xff"
+"""Bytes of which no message can be made."""
+
+
 class Table:
     """The rows; see the module.
 
@@ -304,9 +308,27 @@ class Table:
     async def take_completions(
         self, on: Fetching, limit: int, lease: int, now: int
     ) -> Sequence[Completion]:
-        """Takes completions that are due; those that another transaction has are passed over."""
-        rows = await on.fetch(self._statements.take_completions, now, limit, lease, MOST_BYTES)
-        return sorted(map(completion_from, rows), key=lambda one: one.end_time)
+        """Takes completions that are due; those that another transaction has are passed over.
+
+        One whose event the server cannot read has bytes in place of it that are no event.
+        """
+        values = (now, limit, lease, MOST_BYTES)
+        try:
+            rows = await on.fetch(self._statements.take_completions, *values)
+            some = [*map(completion_from, rows)]
+        except DamagedPageError:
+            rows = await on.fetch(self._statements.take_unread, *values)
+            some = [await self._with_event(on, completion_from(row)) for row in rows]
+        return sorted(some, key=lambda one: one.end_time)
+
+    async def _with_event(self, on: Fetching, unread: Completion) -> Completion:
+        try:
+            rows = await on.fetch(
+                self._statements.read_event, text_of(unread.name), unread.create_time
+            )
+        except DamagedPageError:
+            return unread._replace(event=_NO_EVENT)
+        return unread._replace(event=rows[0][0] if rows else _NO_EVENT)
 
     async def settle_completions(self, on: Fetching, settlements: Sequence[Settlement]) -> None:
         """Changes completions that were taken, or removes them."""
