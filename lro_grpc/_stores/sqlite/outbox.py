@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from lro_grpc._operation.completion import Completion, Settlement, is_sound, taken
 from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._stores.sqlite.connection import unavailable
-from lro_grpc._stores.sqlite.schema import COMPLETION_COLUMNS, completion_of
+from lro_grpc._stores.sqlite.schema import completion_of
 from lro_grpc._stores.store import Now
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -28,12 +28,12 @@ MOST_BYTES = 8 * 1024 * 1024
 MOST_AT_HAND = 1000
 """The completions that may be at hand: a look at the file goes past each of them."""
 
-_DUE = f"SELECT {COMPLETION_COLUMNS} FROM outbox WHERE next_time <= ? ORDER BY next_time"
+_BUT_EVENT = f"SELECT {', '.join(Completion._fields[:-1])}, x'' FROM outbox"
+_DUE = f"{_BUT_EVENT} WHERE next_time <= ? ORDER BY next_time"
 _NEXT_TIME = "SELECT min(next_time) FROM outbox WHERE next_time > ?"
-_ONE = (
-    f"SELECT {', '.join(Completion._fields[:-1])}, x'' FROM outbox"
-    " WHERE name = ? AND create_time = ?"
-)
+_ONE = f"{_BUT_EVENT} WHERE name = ? AND create_time = ?"
+_EVENT = "SELECT event FROM outbox WHERE name = ? AND create_time = ?"
+"""Asked of each that is taken, for an event may be large, and a look goes past many others."""
 
 
 class _Lease(NamedTuple):
@@ -104,6 +104,10 @@ class Outbox:
                     continue
                 one = self._with_lease(completion_of(row))
                 if one.next_time > now or one.key in at_hand:
+                    continue
+                ((event,),) = self._connection.execute(_EVENT, one.key).fetchall()
+                one = one._replace(event=event)
+                if not is_sound(one):
                     continue
                 some.append(one)
                 size += one.size
