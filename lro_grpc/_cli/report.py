@@ -105,6 +105,7 @@ def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
             ("worker", one_line(description.worker)),
             ("lease", utc(description.lease_expire_time)),
             ("deadline", utc(description.deadline_time)),
+            ("priority", str(description.priority or "")),
             ("exclusive", one_line(description.exclusive_target)),
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),

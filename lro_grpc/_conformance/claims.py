@@ -250,6 +250,31 @@ class Claims(StoreCases):
         assert dict(await store.waiting(self.METHOD, 9, delayed=True)) == {"ann": 1}
 
     @with_store
+    async def test_a_priority_is_a_head_start_of_a_minute_a_step(self, store: Store) -> None:
+        """Not more: what has waited for longer than that has its turn first."""
+        minute = 60_000_000
+        begins = {"op-0": (0, 0), "op-1": (1, -2), "op-2": (2, 0), "op-3": (3, 0), "op-4": (4, 2)}
+        names = []
+        for one, (minutes, priority) in begins.items():
+            now = self.time + minutes * minute
+            names.append((await store.create(self.record(one, priority=priority, now=now))).name)
+        self.time += minute
+        delayed = self.record("op-5", now=self.time, schedule_time=self.time + minute // 2)
+        await store.create(delayed)
+        self.time += 9 * minute
+        await store.apply(delayed.name, TimePassed())
+        by_turn = [names[0], delayed.name, names[2], names[4], names[1], names[3]]
+        assert list(await store.claimable({self.METHOD: 9})) == by_turn
+        assert list(await store.claimable({self.METHOD: 4})) == by_turn[:4]
+        assert dict(await store.waiting(self.METHOD, 9)) == {"": 6}
+        assert dict(await store.waiting_methods()) == {self.METHOD: 6}
+        claims = [await store.claim({self.METHOD: 2}, Claim(LEASE)) for _ in range(4)]
+        assert [[one.before.name for one in some] for some in claims] == [
+            *(by_turn[begin : begin + 2] for begin in (0, 2, 4)),
+            [],
+        ]
+
+    @with_store
     async def test_what_waits_is_counted_by_its_method(self, store: Store) -> None:
         """Now or later, to run or to be undone; not what is held, paused or done."""
         assert dict(await store.waiting_methods()) == {}

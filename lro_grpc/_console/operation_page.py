@@ -388,6 +388,7 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         (operator, described.operator_caller, False),
         ("Worker", described.worker, True),
         ("Failed attempts", f"{failed} of at most {most}" if failed else "", False),
+        ("Priority", str(described.priority or ""), False),
         ("Has for itself", described.exclusive_target, True),
         ("Told of its end", _told(described.delivery), False),
     ):

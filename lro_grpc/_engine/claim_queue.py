@@ -139,8 +139,12 @@ class ClaimQueue:
         if method is None:
             return
         self._left_out[method].pop(record.name, None)
-        if not record.scheduled_time:
+        if record.is_ready and record.queue_order:
+            self.has_more(method)  # others may have their turn before it, or after
+        elif not record.scheduled_time:
             self._add(method, record.name)
+        elif record.priority and record.is_delayed_start:
+            pass  # the sweep makes it ready, and then it has its turn among the others
         elif self._delayed < _MOST_DELAYED and self._rest_of(record) <= _TIMED_SECONDS:
             self._delayed += 1  # without the record, which may be large
             self._do_later(self._add_later(method, record.name, record.scheduled_time))

@@ -65,6 +65,7 @@ class Description:
     lease_expire_time: datetime | None
     deadline_time: datetime | None
     exclusive_target: str
+    priority: int
     source_operation: str
     rerun_operation: str
     operator_caller: str
@@ -94,6 +95,7 @@ def read_description(message: DescribeOperationResponse) -> Description:
         lease_expire_time=_time(message, "lease_expire_time"),
         deadline_time=_time(message, "deadline_time"),
         exclusive_target=message.exclusive_target,
+        priority=message.priority,
         source_operation=message.source_operation,
         rerun_operation=message.rerun_operation,
         operator_caller=message.operator_caller,

@@ -18,10 +18,10 @@ from lro_grpc._errors import OperationDamagedError, cut
 from lro_grpc._operation import labels, names
 from lro_grpc._operation.batch_states import Message as BatchMessage
 from lro_grpc._operation.publication import LAST_TIME
-from lro_grpc._operation.record import FIELDS, Kind, Record
+from lro_grpc._operation.record import FIELDS, MOST_PRIORITY, Kind, Record
 from lro_grpc._operation.states import JOB
 
-_NUMBERS = tuple(name for name, field in FIELDS.items() if field.type is int)
+_NUMBERS = tuple(name for name, field in FIELDS.items() if field.type is int and name != "priority")
 _TIMES = tuple(
     name for name, field in FIELDS.items() if field.kind is Kind.TIME or name.endswith("_time")
 )
@@ -80,6 +80,8 @@ def _fault_in(record: Record) -> str:
     for name in _NUMBERS:
         if getattr(record, name) < 0:
             return f"its {name} is {getattr(record, name)}"
+    if abs(record.priority) > MOST_PRIORITY:
+        return f"its priority is {record.priority}"
     for name in _TIMES:
         if getattr(record, name) > LAST_TIME:
             return f"its {name} is {getattr(record, name)}"

@@ -22,6 +22,9 @@ from lro_grpc._operation.states import JOB, RUNNING, UPDATING
 DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 """The retention of an operation whose method sets none: 30 days (S7)."""
 
+HEAD_START = 60 * 1_000_000
+"""The time that one step of priority is worth, in microseconds."""
+
 LAST_TIME = 253_402_300_799_999_999
 """The end of the year 9999: a ``Timestamp`` holds no later time."""
 
@@ -54,6 +57,7 @@ def create(
     notify: bool = False,
     labels: str = "",
     schedule_time: int = 0,
+    priority: int = 0,
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
@@ -64,7 +68,7 @@ def create(
     ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
     With ``notify`` its end is told to the server's ``on_done``. ``labels`` are packed.
     ``schedule_time`` is the time before which it does not begin, and from which its time limit
-    counts; 0, and any that has come, stands for now.
+    counts; 0, and any that has come, stands for now. ``priority`` is a head start in minutes.
     """
     delayed_until = schedule_time if schedule_time > now else 0
     begin = delayed_until or now
@@ -96,6 +100,8 @@ def create(
         labels=labels,
         delayed_until=delayed_until,
         scheduled_time=delayed_until,
+        priority=priority,
+        queue_order=max(1, begin - priority * HEAD_START) if delayed_until or priority else 0,
     )
     return published(record, now)
 

@@ -69,6 +69,9 @@ class Field:
         """Whether a caller or a handler may make it megabytes long."""
 
 
+MOST_PRIORITY = 10
+"""The highest priority, and below 0 the lowest."""
+
 CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
 """The states in which a record without a lease waits for an attempt."""
 
@@ -125,6 +128,10 @@ class Record(NamedTuple):
     """Its labels, as ``labels.packed`` writes them; empty for none."""
     delayed_until: Annotated[int, Field(FOREVER, TIME, "schedule_time")] = 0
     """The time before which its first attempt does not begin; 0 for none."""
+    priority: Annotated[int, Field(FOREVER)] = 0
+    """The minutes by which it is ahead of those that were started with it; below 0, behind."""
+    queue_order: Annotated[int, Field(FOREVER)] = 0
+    """The time that says its turn among those that are ready; 0 for that of its start."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
@@ -236,6 +243,11 @@ class Record(NamedTuple):
     def is_ready(self) -> bool:
         """Whether an attempt may begin: it waits, and not for a later time."""
         return self.claimable and not self.scheduled_time
+
+    @property
+    def queue_time(self) -> int:
+        """The time that says its turn among those that are ready: the earliest is claimed first."""
+        return self.queue_order or self.create_time
 
     def is_ready_since(self, before: int | None, now: int) -> bool:
         """Whether an attempt may begin, and has had leave to since before a time.

@@ -12,6 +12,7 @@ from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import labels
+from lro_grpc._operation.record import MOST_PRIORITY
 from lro_grpc._runtime.backoff import Backoff
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.options import (
@@ -48,6 +49,8 @@ class Prepared:
             key is ``[a-z][a-z0-9_-]{0,62}``, a value ``[a-z0-9_-]{0,63}``. They never change.
         schedule_time: The time before which the first attempt does not begin, with its time zone,
             and at most 365 days from now; one that has come delays nothing. Now unless given.
+        priority: From -10 to 10: the minutes by which it is ahead, in the queue, of an operation
+            that was started at the same time with 0.
     """
 
     target: str = ""
@@ -57,9 +60,11 @@ class Prepared:
     batch_targets: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     schedule_time: datetime | None = None
+    priority: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the texts, the labels and the time."""
+        """Checks the texts, the labels, the time and the priority."""
+        check_number("priority", self.priority, least=-MOST_PRIORITY, most=MOST_PRIORITY)
         check_text("target", self.target)
         for option in ("parent", "verb"):
             if getattr(self, option) is not None:

@@ -242,9 +242,15 @@ class MemoryStore:
         ready_before: int | None = None,
     ) -> Iterator[Record]:
         left, now = dict(limits), self._now()
-        for record in self._records.values():
-            is_ready = record.is_ready_since(ready_before, now)
-            if is_ready and left.get(record.method, 0) > 0 and record.name not in left_out:
+        ready = [
+            record
+            for record in self._records.values()
+            if record.method in left and record.is_ready_since(ready_before, now)
+        ]
+        if any(record.queue_order for record in ready):
+            ready.sort(key=lambda record: record.queue_time)
+        for record in ready:
+            if left[record.method] > 0 and record.name not in left_out:
                 left[record.method] -= 1
                 yield record
 

@@ -25,6 +25,7 @@ NAME = f"{PARENT}/operations/op-1"
 TARGET = f"{PARENT}/instances/i"
 
 BY_NAME = "operations_names"
+READY = {"operations_ready", "operations_ranked"}
 SEARCH = re.compile(r"SEARCH (?:TABLE )?operations USING (?:COVERING )?INDEX (\w+) ")
 
 
@@ -128,14 +129,14 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         {BY_NAME},
     ),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
-    "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_ready"}),
+    "claimable": (lambda store: store.claimable({METHOD: 50}), READY),
     "claim": (
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), left_out={NAME}),
-        {"operations_ready"},
+        READY,
     ),
     "claim of what has been ready for a while": (
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), ready_before=START),
-        {"operations_ready"},
+        READY,
     ),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
@@ -233,6 +234,24 @@ async def test_a_claim_does_not_walk_through_delayed_operations(path: Path) -> N
     assert await claim_one(path) <= 2 * steps_behind_one
 
 
+async def test_a_claim_does_not_walk_through_those_of_a_lower_priority(path: Path) -> None:
+    """Whatever they are among: 100,000 were started before the one whose turn it is."""
+    store = make(path)
+    await store.open()
+    await store.create(StoreConformance().record("op-low", priority=-1))
+    await store.create(StoreConformance().record("op-ready"))
+    await store.close()
+    steps_before_one = await claim_one(path)
+    columns = ", ".join(name for name in Record._fields if name != "name")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"INSERT INTO operations (sequence, name, {columns})"
+            " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+            f" SELECT -i, name || i, {columns} FROM operations, n WHERE priority < 0"
+        )
+    assert await claim_one(path) <= 2 * steps_before_one
+
+
 async def claim_one(path: Path) -> int:
     """Claims the one that is ready, gives it back, and returns the steps of SQLite's machine."""
     store = make(path)
@@ -295,11 +314,12 @@ async def test_what_is_not_done_is_counted_without_its_rows(
     listed = "INDEX operations_listed (parent=? AND sequence<?)"
     assert {step.partition("USING ")[2] for step in by_rows} == {
         "INDEX operations_leased",
+        "INDEX operations_ranked",  # of the next few, too
         "INTEGER PRIMARY KEY (rowid=?)",
         listed if parent == PARENT else "INTEGER PRIMARY KEY (rowid<?)",
     }
     used = {match[1] for step in looks if (match := re.search(r"COVERING INDEX (\w+)", step))}
-    assert used == {"operations_ready", "operations_delayed", "operations_paused"}
+    assert used == {*READY, "operations_delayed", "operations_paused"}
 
 
 async def test_a_start_looks_for_its_request_its_name_and_its_target_in_indexes(

@@ -782,6 +782,7 @@ DIGESTS = {
     10: "ea419a4d1b84fcfd718fd20951ccd8b6dec6ac07ab7b8118fee2e3b94f7030db",
     11: "085a8f481e8b79b646a04fa4dd06532d58058b2350206ac99731c03b385588b0",
     12: "20b2d4d61db7b7fee2cc793696d977ed0aa06d1e70fcb8beef48227c391f1aef",
+    13: "ad2d88abd3def2ad8076e057db5dbdae1635259b1ec391cef6a0bf1abd5848ad",
 }
 """Of the tables of each version's new files."""
 
@@ -800,14 +801,27 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_11 = """
+TO_VERSION_12 = """
+DROP INDEX operations_ready;
+DROP INDEX operations_ranked;
+ALTER TABLE operations DROP COLUMN priority;
+ALTER TABLE operations DROP COLUMN queue_order;
+CREATE INDEX operations_ready ON operations
+    (method, sequence, parent, state, lease_expire_time, scheduled_time)
+    WHERE lease_expire_time = 0 AND state IN (1, 6) AND scheduled_time = 0;
+PRAGMA user_version = 12;
+"""
+"""Makes the tables of version 12 of those of version 13."""
+
+TO_VERSION_11 = f"""
+{TO_VERSION_12}
 DROP INDEX operations_delayed;
 ALTER TABLE operations DROP COLUMN delayed_until;
 CREATE INDEX operations_delayed ON operations (scheduled_time, method, parent, state)
     WHERE scheduled_time <> 0;
 PRAGMA user_version = 11;
 """
-"""Makes the tables of version 11 of those of version 12."""
+"""Makes the tables of version 11 of those of version 13."""
 
 TO_VERSION_10 = f"""
 {TO_VERSION_11}
@@ -815,7 +829,7 @@ DROP TABLE labels;
 ALTER TABLE operations DROP COLUMN labels;
 PRAGMA user_version = 10;
 """
-"""Makes the tables of version 10 of those of version 12."""
+"""Makes the tables of version 10 of those of version 13."""
 
 TO_VERSION_9 = f"""
 {TO_VERSION_10}
@@ -827,7 +841,7 @@ CREATE INDEX operations_ready ON operations (method, sequence)
 CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE scheduled_time <> 0;
 PRAGMA user_version = 9;
 """
-"""Makes the tables of version 9 of those of version 12."""
+"""Makes the tables of version 9 of those of version 13."""
 
 TO_VERSION_8 = f"""
 {TO_VERSION_9}
@@ -835,7 +849,7 @@ DROP TABLE outbox;
 ALTER TABLE operations DROP COLUMN notify;
 PRAGMA user_version = 8;
 """
-"""Makes the tables of version 8 of those of version 12."""
+"""Makes the tables of version 8 of those of version 13."""
 
 TO_VERSION_7 = f"""
 {TO_VERSION_8}
@@ -849,7 +863,7 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of those of version 12."""
+"""Makes the tables of version 7 of those of version 13."""
 
 
 async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
@@ -865,6 +879,20 @@ async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
             states.QUEUED: 2,
             states.PAUSED: 1,
         }
+
+
+async def test_a_file_from_before_priorities_is_upgraded_in_its_place(path):
+    """What waits there has its turn by its start."""
+    async with opened(path) as store:
+        before = await store.create(new())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_12)
+    async with opened(path) as store:
+        assert await store.read(before.name) == before
+        low, high = (StoreConformance().record(f"op-{one}", priority=one - 8) for one in (7, 9))
+        for one in (low, high):
+            await store.create(one)
+        assert list(await store.claimable({METHOD: 9})) == [high.name, before.name, low.name]
 
 
 async def test_a_file_from_before_delays_is_upgraded_in_its_place(path):
@@ -1027,7 +1055,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (12,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (13,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

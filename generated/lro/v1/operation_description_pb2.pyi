@@ -145,6 +145,7 @@ class DescribeOperationResponse(_message.Message):
     EXCLUSIVE_TARGET_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Names the method that started the operation, as in "pkg.Service/Method"."""
@@ -171,6 +172,10 @@ class DescribeOperationResponse(_message.Message):
     exclusive_target: _builtins.str
     """Names the target that no other operation may have meanwhile. Empty for none,
     and once the operation is done.
+    """
+    priority: _builtins.int
+    """Gives the priority with which the operation waits, from -10 to 10: each step
+    is worth a minute of waiting. 0 is the default.
     """
     @_builtins.property
     def operation(self) -> _operations_pb2.Operation:
@@ -258,11 +263,12 @@ class DescribeOperationResponse(_message.Message):
         exclusive_target: _builtins.str = ...,
         actions: _abc.Iterable[Global___DescribeOperationResponse.Action.ValueType] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        priority: _builtins.int = ...,
         delivery: Global___CompletionDelivery | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "delivery", b"delivery", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "labels", b"labels", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "labels", b"labels", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "priority", b"priority", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -216,6 +216,7 @@ class DescribeService:
             source_operation=record.source_operation,
             operator_caller=record.operator,
             exclusive_target=record.exclusive_target,
+            priority=record.priority,
             labels=dict(labels.unpacked(record.labels)),
         )
         response.operation.ParseFromString(record.operation)

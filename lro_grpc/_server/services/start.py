@@ -411,6 +411,7 @@ class Starter:
             notify=self._notifies,
             labels=self._labels(prepared, given.labels),
             schedule_time=self._schedule_time(prepared, given.delay, now),
+            priority=prepared.priority,
             **values,
         )
         self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))

@@ -160,6 +160,16 @@ _DELAYS = (
     f" attempt) WHERE phase = {DELAYED}",
 )
 
+# The index of what is ready stays, for the release before, and to count by. Claims go by these two:
+# most operations are in the first, and an entry of the other costs those alone that are ranked.
+_PRIORITIES = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN priority {_NUMBER}, ADD COLUMN queue_order {_NUMBER}",
+    f"CREATE INDEX lro_operations_next ON {_OPERATIONS} (method, sequence)"
+    f" WHERE phase = {READY} AND queue_order = 0",
+    f"CREATE INDEX lro_operations_ranked ON {_OPERATIONS} (method, queue_order, sequence)"
+    f" WHERE phase = {READY} AND queue_order <> 0",
+)
+
 MIGRATIONS = (
     (_FIRST, 1),
     (_RERUNS, 1),
@@ -168,6 +178,7 @@ MIGRATIONS = (
     (_COUNTS, 1),
     (_LABELS, 1),
     (_DELAYS, 1),
+    (_PRIORITIES, 1),
 )
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 

@@ -236,10 +236,12 @@ class Statements:
             f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])}, ''::bytea FROM {outbox}"
             " WHERE name = $1 AND create_time = $2"
         )
-        self.claim = (
-            f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
-            f" WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)} AND {_ready_before(5)}"
-            " ORDER BY method, sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+        self.claim = _by_queue_time(
+            f"version, {bounded(COLUMNS, '$4')}",
+            f"version, {', '.join(COLUMNS)}",
+            f"FROM {table} WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)}"
+            f" AND {_ready_before(5)}",
+            "FOR NO KEY UPDATE SKIP LOCKED",
         )
 
         self.changed = (
@@ -263,10 +265,11 @@ class Statements:
             f"SELECT name FROM {table} WHERE exclusive_target <> ''"
             f" AND {digest('exclusive_target')} = {digest('$1::text')}"
         )
-        self.ready = (
-            f"SELECT name FROM {table}"
-            f" WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)} AND {_ready_before(4)}"
-            " ORDER BY method, sequence LIMIT $2"
+        self.ready = _by_queue_time(
+            "name",
+            "name",
+            f"FROM {table} WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)}"
+            f" AND {_ready_before(4)}",
         )
         self.waiting = (
             f"SELECT caller, count(*) FROM ((SELECT caller FROM {table}"
@@ -319,6 +322,32 @@ def _completing(outbox: str, first: int) -> str:
     return (
         f"INSERT INTO {outbox} ({columns}) SELECT {columns} FROM unnest({arrays}) AS v({columns})"
         " JOIN changed USING (name) ON CONFLICT DO NOTHING"
+    )
+
+
+def _by_queue_time(columns: str, names: str, rows: str, locking: str = "") -> str:
+    """Returns the statement for the first of some rows that are ready, by their turns.
+
+    It takes as many from each of the two indexes, and then the first of both.
+
+    Args:
+        columns: The columns to read.
+        names: Their names.
+        rows: The rows, as ``FROM`` and ``WHERE`` say it.
+        locking: What locks them.
+    """
+    of_start = (
+        f"SELECT {columns}, create_time AS queue_time, sequence AS number {rows}"
+        f" AND queue_order = 0 ORDER BY method, sequence LIMIT $2 {locking}"
+    )
+    ranked = (
+        f"SELECT {columns}, queue_order AS queue_time, sequence AS number {rows}"
+        f" AND queue_order <> 0 ORDER BY method, queue_order, sequence LIMIT $2 {locking}"
+    )
+    # Rows are locked in subqueries only, not in parts of a UNION.
+    return (
+        f"SELECT {names} FROM (SELECT * FROM ({of_start}) AS one UNION ALL"
+        f" SELECT * FROM ({ranked}) AS other) AS found ORDER BY queue_time, number LIMIT $2"
     )
 
 

@@ -8,6 +8,7 @@ rows, and passes over operations that the same commit has changed: they are made
 from __future__ import annotations
 
 import contextlib
+import heapq
 import itertools
 import operator
 import sqlite3
@@ -28,7 +29,8 @@ from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
     COMPLETION_COLUMNS,
-    READY,
+    NEXT,
+    RANKED,
 )
 from lro_grpc._stores.store import Claimed, Now
 
@@ -72,10 +74,17 @@ _UNLABEL = (
 MOST_BYTES = 8 * 1024 * 1024
 """Bytes of records at which a commit takes no more: meanwhile the event loop stands still."""
 
-READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
+_OF_START = f"SELECT create_time, sequence, name FROM operations WHERE {NEXT} AND method = ?"
+_OF_RANKED = f"SELECT queue_order, sequence, name FROM operations WHERE {RANKED} AND method = ?"
+READY_ROWS = (
+    f"{_OF_START} ORDER BY sequence",
+    f"{_OF_RANKED} ORDER BY queue_order, sequence",
+)
+"""The two statements for what is ready, each in its order; ``by_queue_time`` makes one of both."""
+_SINCE = f"update_time NOT BETWEEN coalesce(?, {2**63 - 1}) AND ?"
 _CLAIMED = (
-    f"SELECT name FROM operations WHERE {READY} AND method = ?"
-    f" AND update_time NOT BETWEEN coalesce(?, {2**63 - 1}) AND ? ORDER BY sequence"
+    f"{_OF_START} AND {_SINCE} ORDER BY sequence",
+    f"{_OF_RANKED} AND {_SINCE} ORDER BY queue_order, sequence",
 )
 
 BY_EXCLUSIVE_TARGET = (
@@ -217,9 +226,14 @@ class Commit:
         claimed: list[Claimed] = []
         taken = 0
         for method, limit in limits.items():
-            ready = self._connection.execute(_CLAIMED, (method, ready_before, self._now()))
-            with contextlib.closing(ready):  # now, not when it is collected
-                for record in itertools.islice(self._sound(ready, left_out), limit):
+            values = (method, ready_before, self._now())
+            with contextlib.ExitStack() as cursors:  # they close now, not when they are collected
+                ready = [
+                    cursors.enter_context(contextlib.closing(self._connection.execute(one, values)))
+                    for one in _CLAIMED
+                ]
+                names = self._sound(by_queue_time(ready), left_out)
+                for record in itertools.islice(names, limit):
                     claimed.append(Claimed(record, self.apply(record.name, claim)))
                     taken += record.large_bytes
                     if taken >= MOST_BYTES:
@@ -374,6 +388,18 @@ class Commit:
             row = self._connection.execute(BY_EXCLUSIVE_TARGET, (target,)).fetchone()
             self._exclusive_holders[target] = row[0] if row else ""
         return self._exclusive_holders[target]
+
+
+def by_queue_time(ready: Iterable[Iterable[tuple[object, ...]]]) -> Iterator[tuple[object]]:
+    """Yields the names of what the ``READY_ROWS`` have, those first that are to begin first."""
+    for *_, name in heapq.merge(*ready, key=_queue_time_of):
+        yield (name,)
+
+
+def _queue_time_of(row: tuple[object, ...]) -> tuple[int, int]:
+    """Returns the order of a row; a damaged one is next, and passed over."""
+    time, sequence, _ = row
+    return (time, sequence) if type(time) is int and type(sequence) is int else (0, 0)
 
 
 def _labels_of(records: Iterable[Record]) -> Iterator[tuple[str, str, str]]:

@@ -28,7 +28,7 @@ from lro_grpc._stores.page import LAST_SEQUENCE
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.sqlite.connection import closed, unavailable
 from lro_grpc._stores.sqlite.filter import condition
-from lro_grpc._stores.sqlite.schema import DELAYED, PAUSED_ROW, READY
+from lro_grpc._stores.sqlite.schema import DELAYED, NEXT, PAUSED_ROW, RANKED, READY
 from lro_grpc._stores.store import Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
@@ -42,16 +42,24 @@ from lro_grpc._stores.tally import (
 
 _READY_METHODS = (
     "WITH RECURSIVE found(method) AS ("
-    f"SELECT min(method) FROM operations INDEXED BY operations_ready WHERE {READY} UNION ALL"
+    f"SELECT min(method) FROM operations INDEXED BY operations_ready WHERE {NEXT} UNION ALL"
     " SELECT (SELECT min(o.method) FROM operations AS o INDEXED BY operations_ready"
-    f" WHERE {READY} AND o.method > found.method) FROM found WHERE found.method IS NOT NULL"
+    f" WHERE {NEXT} AND o.method > found.method) FROM found WHERE found.method IS NOT NULL"
     f" LIMIT {MOST_METHODS}) SELECT method FROM found WHERE method IS NOT NULL"
 )
 _READY_ENTRIES = (
     "SELECT sequence, parent, state FROM operations INDEXED BY operations_ready"
-    f" WHERE {READY} AND method = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+    f" WHERE {NEXT} AND method = ? AND sequence > ? ORDER BY sequence LIMIT ?"
 )
 _READY_STATES = sorted(CLAIMABLE_STATES)
+_RANKED_ENTRIES = (
+    "SELECT method, parent, state FROM operations INDEXED BY operations_ranked"
+    f" WHERE {RANKED} LIMIT ?"
+)
+_OLDEST_RANKED = (
+    "SELECT method, update_time, name, deleted, parent FROM operations"
+    f" INDEXED BY operations_ranked WHERE {RANKED} LIMIT {MOST_COMPARED}"
+)
 _DELAYED_ENTRIES = (
     "SELECT method, parent, state FROM operations INDEXED BY operations_delayed"
     f" WHERE {DELAYED} LIMIT ?"
@@ -105,7 +113,8 @@ class Counting:
         try:
             if query.filter is None:
                 self._count_ready(tally, parent, most)
-                for entries in (_DELAYED_ENTRIES, _PAUSED_ENTRIES):
+                self._find_oldest_ranked(tally, parent)
+                for entries in (_RANKED_ENTRIES, _DELAYED_ENTRIES, _PAUSED_ENTRIES):
                     self._count_entries(tally, entries, parent, most)
                 self._count_leased(tally, parent, min(most, MOST_LEASED))
             earliest = self._count_newest(tally, query, parent, query.examined(examined))
@@ -132,6 +141,15 @@ class Counting:
                 values = (one.method, one.first - 1, MOST_COMPARED, *parent.parameters)
                 for row in self._fetch(next_ones, *values):
                     tally.add_ready(one.method, *row)
+
+    def _find_oldest_ranked(self, tally: Tally, parent: Condition) -> None:
+        oldest = (
+            f"SELECT method, min(update_time), name, deleted FROM ({_OLDEST_RANKED})"
+            f" WHERE {parent.sql} GROUP BY method"
+        )
+        for method, *row in self._fetch(oldest, *parent.parameters):
+            if type(method) is str:  # else it is of a damaged row
+                tally.add_ready(method, *row)
 
     def _look_at(self, one: Entries, parent: Condition, size: int) -> None:
         """Counts so many more of a method's entries that are ready."""

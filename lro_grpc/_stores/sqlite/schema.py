@@ -26,13 +26,17 @@ ATTEMPT_COLUMNS = ", ".join(AttemptRecord._fields)
 COMPLETION_COLUMNS = ", ".join(Completion._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
+NEXT = f"{READY} AND queue_order = 0"
+"""The condition on those that are ready whose turn is that of their start."""
+RANKED = f"{READY} AND queue_order <> 0"
+"""The condition on the others that are ready: those of a priority, and those that were delayed."""
 DELAYED = "scheduled_time <> 0"
 PAUSED_ROW = f"state = {PAUSED}"
 OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 12
+_VERSION = 13
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -45,9 +49,16 @@ _DEFINITIONS = ", ".join(
 _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
 
 # They end with what is counted: SQLite would look at the row for each, by their conditions, too.
+_FORMER_READY_INDEXES = (
+    "CREATE INDEX operations_ready ON operations (method, sequence)",
+    f"CREATE INDEX operations_delayed ON operations (scheduled_time) WHERE {DELAYED}",
+)
+"""In their place until the next upgrade makes them anew: those columns may still be missing."""
 _READY_INDEXES = (
-    "CREATE INDEX operations_ready ON operations"
-    f" (method, sequence, parent, state, lease_expire_time, scheduled_time) WHERE {READY}",
+    "CREATE INDEX operations_ready ON operations (method, sequence, parent, state,"
+    f" lease_expire_time, scheduled_time, queue_order) WHERE {NEXT}",
+    "CREATE INDEX operations_ranked ON operations (method, queue_order, sequence, parent, state,"
+    f" lease_expire_time, scheduled_time) WHERE {RANKED}",
     "CREATE INDEX operations_delayed ON operations"
     f" (scheduled_time, method, parent, state, attempt, caller) WHERE {DELAYED}",
 )
@@ -106,7 +117,7 @@ _SCHEMA: Sequence[str] = (
 
 
 _UPGRADES: Mapping[int, Sequence[str]] = {
-    5: ("DROP INDEX operations_claimable", *_READY_INDEXES),
+    5: ("DROP INDEX operations_claimable", *_FORMER_READY_INDEXES),
     6: (
         "ALTER TABLE operations ADD COLUMN source_operation TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE operations ADD COLUMN operator TEXT NOT NULL DEFAULT ''",
@@ -122,15 +133,12 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         *_ATTEMPTS,
     ),
     8: ("ALTER TABLE operations ADD COLUMN notify INTEGER NOT NULL DEFAULT 0", *_OUTBOX),
-    9: (
-        "DROP INDEX operations_ready",
-        "DROP INDEX operations_delayed",
-        *_READY_INDEXES,
-        _PAUSED_INDEX,
-    ),
+    9: (_PAUSED_INDEX,),
     10: ("ALTER TABLE operations ADD COLUMN labels TEXT NOT NULL DEFAULT ''", _LABELS),
-    11: (
-        "ALTER TABLE operations ADD COLUMN delayed_until INTEGER NOT NULL DEFAULT 0",
+    11: ("ALTER TABLE operations ADD COLUMN delayed_until INTEGER NOT NULL DEFAULT 0",),
+    12: (
+        "ALTER TABLE operations ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE operations ADD COLUMN queue_order INTEGER NOT NULL DEFAULT 0",
         "DROP INDEX operations_ready",
         "DROP INDEX operations_delayed",
         *_READY_INDEXES,

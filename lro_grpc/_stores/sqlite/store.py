@@ -25,7 +25,7 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES, Commit
+from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_ROWS, Commit, by_queue_time
 from lro_grpc._stores.sqlite.connection import (
     abandon,
     connect,
@@ -46,8 +46,9 @@ from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
     DELAYED,
+    NEXT,
     OPERATION_ID,
-    READY,
+    RANKED,
     STATES,
     prepare,
     signing_secret_of,
@@ -75,9 +76,9 @@ _END_OF_TIME = 2**63 - 1
 
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
-_READY = f"{READY_NAMES} LIMIT ?"
 _WAITING = (
-    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {READY} AND method = ?1"
+    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {NEXT} AND method = ?1"
+    f" UNION ALL SELECT caller FROM operations WHERE {RANKED} AND method = ?1"
     f" UNION ALL SELECT caller FROM operations WHERE {DELAYED} AND method = ?1 AND attempt > 0"
     " LIMIT ?2) GROUP BY caller"
 )
@@ -96,7 +97,8 @@ _OVERDUE = (
     " ORDER BY deadline_time LIMIT ?"
 )
 _WAITING_METHODS = (
-    f"SELECT method, count(*) FROM (SELECT method FROM operations WHERE {READY}"
+    f"SELECT method, count(*) FROM (SELECT method FROM operations WHERE {NEXT}"
+    f" UNION ALL SELECT method FROM operations WHERE {RANKED}"
     f" UNION ALL SELECT method FROM operations WHERE {DELAYED}) GROUP BY method"
 )
 _RESTED = (
@@ -352,7 +354,7 @@ class SqliteStore:
         return [
             name
             for method, limit in limits.items()
-            for name in self._names(limit, partial(self._fetch, _READY, method))
+            for name in self._names(limit, partial(self._ready, method))
         ]
 
     async def claim(
@@ -430,6 +432,11 @@ class SqliteStore:
         """Returns the completion of an operation, without its event."""
         with self._telling():
             return self._outbox.read(name, create_time)
+
+    def _ready(self, method: str, most: int) -> list[tuple[Any]]:
+        """Returns the rows of so many names of a method that are ready, oldest first."""
+        ready = [self._fetch(f"{rows} LIMIT ?", method, most) for rows in READY_ROWS]
+        return list(itertools.islice(by_queue_time(ready), most))
 
     def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
         """Returns so many names that rows have, past those of damaged rows."""
