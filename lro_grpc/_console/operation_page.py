@@ -194,6 +194,11 @@ class OperationPage:
         """The name of its icon for the tab."""
         return f"icon-{self.row.look.colour}.svg"
 
+    @property
+    def copied_name(self) -> str:
+        """The operation's name, to copy; empty if it is none that one may paste."""
+        return _copied(self.row.address)
+
 
 def operation_page(
     operation: operations_pb2.Operation,

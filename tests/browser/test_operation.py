@@ -206,6 +206,9 @@ def test_its_name_and_the_commands_for_it_are_copied(
     page.wait_for_function(
         "async (name) => (await navigator.clipboard.readText()) === name", arg=operation.name
     )
+    page.evaluate("document.getElementById('body').dataset.name = 'reboot\\n'")
+    page.keyboard.press("y")  # of which a shell would obey the first line
+    assert page.evaluate("navigator.clipboard.readText()") == operation.name
 
 
 def test_one_that_only_looks_is_offered_no_action(

@@ -80,9 +80,10 @@ async function copy(text, button) {
   }, 1200);
 }
 
+// Copies a name that one may paste into a shell: a line break in it would be the end of a command.
 function copyName() {
   const name = currentRow()?.dataset.name ?? $("#body")?.dataset.name;
-  if (name) copy(name, $("[data-copy]", currentRow() ?? $("#body")));
+  if (name && !/\p{C}|\p{Zl}|\p{Zp}/u.test(name)) copy(name, $("[data-copy]", currentRow() ?? $("#body")));
 }
 
 // An operation in another dialect: asked for when it is opened, and when it has changed, once a second.

@@ -109,8 +109,10 @@ def test_a_name_is_linked_as_far_as_addresses_and_forms_hold_it(
 
 
 @pytest.mark.parametrize("name", ["operations/a\nb", "operations/a\x1b[201~b", "x" * 5_000, ""])
-def test_a_name_that_a_shell_would_obey_makes_no_command(name: str) -> None:
+def test_a_name_that_a_shell_would_obey_makes_no_command_and_is_not_copied(name: str) -> None:
     assert page(named(name)).commands == ()
+    assert page(named(name)).copied_name == ""
+    assert page(named("operations/a b")).copied_name == "operations/a b"
 
 
 @pytest.mark.parametrize("percent", [-5, 2_000_000_000])
