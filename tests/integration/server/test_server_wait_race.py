@@ -77,6 +77,7 @@ def test_an_end_that_comes_while_a_wait_reads_is_not_missed() -> None:
             cancel=Cancel(),
             advice=PollAdvice(None),
             unserved=Unserved(store, {}),
+            served={},
         )
         call = Call(Caller(), "/google.longrunning.Operations/WaitOperation", Waiters(1))
         request = operations_pb2.WaitOperationRequest(name=name)
