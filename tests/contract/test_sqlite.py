@@ -38,6 +38,7 @@ from lro_grpc._operation.events import (
     Report,
     RetryLater,
 )
+from lro_grpc._operation.labels import packed
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import LOG_BYTES
 from lro_grpc._stores.sqlite.pages import Pages
@@ -1005,6 +1006,31 @@ async def test_a_damaged_attempt_is_an_unknown_one(path):
     async with opened(path) as store:
         _, attempts = await store.read_attempts(name)
         assert [one.worker for one in attempts] == ["worker-1", "", "worker-3"]
+
+
+async def test_operations_with_many_labels_are_written_a_few_at_a_time(path):
+    """Each label is a row, which is written on the event loop; and removed."""
+    labels = packed({f"key-{number}": "value" for number in range(64)})
+    steps = [0]
+    loop = asyncio.get_running_loop()
+
+    def count(*_: object) -> None:
+        if not steps[-1]:
+            loop.call_soon(steps.append, 0)
+        steps[-1] += 1
+
+    async with opened(path) as store:
+        store.subscribe(count)
+        names = [f"op-{number}" for number in range(100)]
+        some = await asyncio.gather(*(store.create(new(one, labels=labels)) for one in names))
+        assert max(steps) == 32
+        await asyncio.gather(*(store.apply(one.name, Cancel()) for one in some))
+        assert max(steps) == 100
+        steps[:] = [0]
+        await asyncio.gather(*(store.apply(one.name, Delete()) for one in some))
+        assert max(steps) == 32
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM labels").fetchone() == (0,)
 
 
 async def test_damaged_completions_hold_up_no_other(path):

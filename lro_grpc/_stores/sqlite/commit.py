@@ -74,6 +74,9 @@ _UNLABEL = (
 MOST_BYTES = 8 * 1024 * 1024
 """Bytes of records at which a commit takes no more: meanwhile the event loop stands still."""
 
+MOST_LABELS = 2000
+"""Labels at which it takes no more, for each is a row: 32 operations may have as many."""
+
 _OF_START = f"SELECT create_time, sequence, name FROM operations WHERE {NEXT} AND method = ?"
 _OF_RANKED = f"SELECT queue_order, sequence, name FROM operations WHERE {RANKED} AND method = ?"
 READY_ROWS = (
@@ -139,6 +142,8 @@ class Commit:
         """The completions that operations leave behind which have ended."""
         self.large_bytes = 0
         """The bytes of all that may be large in the records that were changed."""
+        self._labels = 0
+        """The labels that are to be written, or removed."""
         self._connection = connection
         self._recent = recent
         self._damage = damage
@@ -149,6 +154,11 @@ class Commit:
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
         self._superseded: list[tuple[str, AttemptRecord]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more changes."""
+        return self.large_bytes >= MOST_BYTES or self._labels >= MOST_LABELS
 
     def __enter__(self) -> Commit:
         """Returns the commit."""
@@ -341,9 +351,11 @@ class Commit:
 
     def _change(self, before: Record | None, record: Record) -> None:
         if record.name not in self._records:
-            try:  # noqa: SIM105 - a context for each change would take as long as all else here
+            try:
                 self.large_bytes += record.large_bytes
-            except TypeError:  # SQLite cannot store it, and will say so
+                if record.labels and (before is None or _is_gone(record)):
+                    self._labels += record.labels.count("=")
+            except (AttributeError, TypeError):  # SQLite cannot store it, and will say so
                 pass
         self._records[record.name] = record
         if record.request_id:

@@ -4,7 +4,8 @@ The task takes the calls that wait, applies their changes to records in memory (
 each record that has changed once, and has a thread do the COMMIT: that alone waits for the disk,
 and the event loop goes on meanwhile. The calls that arrive during a commit are the next group; so
 the slower the disk, the larger the groups, and a thousand calls cost about as much as one. A group
-has a bound in bytes; the calls that it has no room for are the first of the next one.
+has a bound in bytes and one in labels; the calls that it has no room for are the first of the next
+one.
 
 When the commit is durable, the records of the group are put at hand, its listeners are called with
 each change in order, and then its callers get their answers: in one step of the event loop, for
@@ -49,7 +50,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import MOST_BYTES, Commit, UnstorableError
+from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
@@ -187,7 +188,7 @@ class Writer:
                 await self._begin()
                 answers = []
                 for number, call in enumerate(calls):
-                    if commit.large_bytes >= MOST_BYTES:
+                    if commit.is_full:
                         self._waiting.extendleft(reversed(calls[number:]))
                         calls = calls[:number]
                         break
