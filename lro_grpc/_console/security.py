@@ -147,9 +147,18 @@ class Callers:
         Without the header the server would take the request for one of the console's own.
 
         Raises:
-            HttpError: If a header is there twice, or has what metadata cannot have.
+            HttpError: If a header is there twice, or has what metadata cannot have; or if there is
+                none at all, and the console has metadata of its own.
         """
         headers = Headers(scope=scope)
+        if self._metadata and self._forward and not any(one in headers for one in self._forward):
+            raise HttpError(
+                f"the request has no {' and no '.join(self._forward)}; the proxy in front has to"
+                " set it, for without it the server would take the request for the console's own",
+                status=400,
+                code=Code.INVALID_ARGUMENT,
+                reason="UNCLEAR_CALLER",
+            )
         for name in self._forward:
             values = headers.getlist(name)
             if len(values) > 1 or not all(map(_is_sendable, values)):

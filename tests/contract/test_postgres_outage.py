@@ -151,8 +151,8 @@ def test_a_network_that_is_cut_holds_no_call_for_ever(
 
     async def check() -> None:
         async with opened(url) as store:
-            made = await store.create(new())
-            await store.apply(made.name, Claim(LEASE))
+            made = await answered(lambda: store.create(new()))
+            await answered(lambda: store.apply(made.name, Claim(LEASE)))
             network.cut(cut)
             calls = [
                 lambda: store.create(new()),

@@ -235,7 +235,7 @@ def test_the_cookies_of_a_console_below_another_are_not_mixed_up():
 
 
 @pytest.mark.parametrize(
-    "values", [["ada", "root"], ["ada", "ada"], ["ад".encode()], ["José".encode("latin-1")]]
+    "values", [[], ["ada", "root"], ["ada", "ada"], ["ад".encode()], ["José".encode("latin-1")]]
 )
 def test_a_caller_whom_a_proxy_does_not_name_plainly_is_not_taken_for_the_console(values):
     with serving_foreign() as foreign:
