@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lro_grpc._cli.metrics_server import serving_metrics
+from lro_grpc._cli.server import MOST_PORT, check_address
 from lro_grpc._cli.shared_port import reserved
 from lro_grpc._errors import ConfigurationError
 
 if TYPE_CHECKING:
     from lro_grpc.otel import OpenTelemetry
-
-_MOST_PORT = 65_535
 
 Metrics = Annotated[
     str,
@@ -64,10 +62,10 @@ def reserved_for_workers(address: str, workers: int) -> Iterator[str]:
         yield ""
         return
     host, port = _parse(address)
-    if not port or port + workers > _MOST_PORT:
+    if not port or port + workers > MOST_PORT:
         raise ConfigurationError(
             f"--metrics {address}: {workers} workers have the ports after that, so it has to be"
-            f" between 1 and {_MOST_PORT - workers}"
+            f" between 1 and {MOST_PORT - workers}"
         )
     with contextlib.ExitStack() as stack:
         for number in range(1, workers + 1):
@@ -97,9 +95,8 @@ def telling_metrics(address: str, *, shares_port: bool) -> Iterator[Measured]:
 
 def _parse(address: str) -> tuple[str, int]:
     """Returns the host and the port; neither has a default, for numbers are not for everyone."""
+    check_address("--metrics", address, "127.0.0.1:9464")
     host, _, port = address.rpartition(":")
-    if not host or re.fullmatch("[0-9]{1,5}", port) is None or int(port) > _MOST_PORT:
-        raise ConfigurationError(f"--metrics {address!r} is no HOST:PORT, such as 127.0.0.1:9464")
     return host, int(port)
 
 

@@ -114,7 +114,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         if bool(self.names) == (self.filter is not None):
-            raise typer.BadParameter("give the names of operations, or --filter")
+            excess = ", not both" if self.names else ""
+            raise typer.BadParameter(f"give the names of operations, or --filter{excess}")
         if self.filter is not None and not self.filter.strip():  # as of a variable that is not set
             raise typer.BadParameter("an empty filter would match all; say what is to match")
 

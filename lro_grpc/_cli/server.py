@@ -25,6 +25,12 @@ _log = logging.getLogger("lro_grpc")
 _HEALTH_SECONDS = 0.5
 """The interval at which the health of the operations is looked at."""
 
+_SOCKETS = ("unix:", "unix-abstract:", "vsock:")
+"""The beginnings of the addresses of gRPC's that have no port."""
+
+MOST_PORT = 65_535
+"""The highest port of TCP."""
+
 DEMO_PARENT = "projects/demo/locations/local"
 """The parent of the demo's instances."""
 
@@ -115,6 +121,26 @@ def warn_if_open(listen: str, protocol: str, *, is_authenticated: bool) -> None:
         listen,
         " behind a proxy that authenticates" if protocol == "HTTP" else ", or give --tls-client-ca",
     )
+
+
+def check_address(option: str, address: str, example: str, *, takes_sockets: bool = False) -> None:
+    """Refuses what is no address: gRPC takes 443 where a port is missing, or another if it is high.
+
+    Args:
+        option: The option that has it.
+        address: ``HOST:PORT``, or another address of gRPC's.
+        example: Such an address, for the error.
+        takes_sockets: Whether it may be one of gRPC's addresses that have no port, such as
+            ``unix:PATH``.
+
+    Raises:
+        ConfigurationError: If the host or the port is missing, or the port is no number of one.
+    """
+    if takes_sockets and address.startswith(_SOCKETS):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or re.fullmatch("[0-9]{1,5}", port) is None or int(port) > MOST_PORT:
+        raise ConfigurationError(f"{option} {address!r} is no HOST:PORT, such as {example}")
 
 
 def names_of(listen: str) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.server import is_local, names_of
+from lro_grpc._cli.server import check_address, is_local, names_of
 from lro_grpc._errors import ConfigurationError
 
 _GRACE = timedelta(seconds=1)
@@ -80,6 +80,7 @@ def console(
 ) -> Exit:
     """Serves until a signal stops it, and exits with 0; with 2 and the reason if it cannot."""
     with reporting_errors():
+        check_address("--listen", listen, "127.0.0.1:8090")
         if not (is_local(listen) or sign_in or forward or read_only):
             raise ConfigurationError(
                 f"--listen {listen} is reached from other machines, and whoever reaches it could"

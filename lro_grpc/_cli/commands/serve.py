@@ -27,7 +27,7 @@ from lro_grpc._cli.metrics import (
 )
 from lro_grpc._cli.parameters import DEFAULT_LEASE, LameDuck, Lease, WorkerOf
 from lro_grpc._cli.server import (
-    DEMO_PARENT,
+    check_address,
     follow_health,
     is_local,
     make_server,
@@ -241,6 +241,9 @@ def serve(
     is_worker = worker_of is not None
     has_console = console or console_read_only
     with reporting_errors():
+        check_address("--listen", listen, "127.0.0.1:50051", takes_sockets=True)
+        if http:
+            check_address("--http", http, "127.0.0.1:8080")
         if has_console and not http:
             raise ConfigurationError("--console is shown over HTTP; give --http HOST:PORT, too")
         if console and not console_read_only and not is_local(http):
@@ -342,8 +345,6 @@ def _host(listen: str) -> str:
 
 def _proposal(service: str | None, address: str, is_secure: bool) -> str:
     """Returns a command to try on the server."""
-    if is_secure:
-        return f"lro list {DEMO_PARENT} --target {address} --tls"
-    if service is None:
+    if service is None and not is_secure:
         return f"lro demo --target {address}"
-    return f"lro list operations --target {address}"
+    return f"lro list --target {address}{' --tls' if is_secure else ''}"

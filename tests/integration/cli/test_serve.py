@@ -311,7 +311,7 @@ def test_a_callable_of_the_users_own_is_given_the_registrar(tmp_path: Path) -> N
         "    fleet.add_FleetServiceServicer_to_server(FleetService(Path('data')), server)\n"
     )
     with serving("mine:add", "--store", "memory:", cwd=tmp_path) as served:
-        assert served.banner[3].strip().endswith(f"lro list operations --target {served.target}")
+        assert served.banner[3].strip().endswith(f"lro list --target {served.target}")
         with grpc.insecure_channel(served.target) as channel:
             operation = create(channel, "one")
             assert OperationsClient(channel).future(operation).result() is not None
@@ -666,3 +666,14 @@ def test_a_number_of_workers_that_cannot_be_is_wrong_usage(tmp_path: Path, worke
     assert (done.returncode, done.stdout) == (2, "")
     assert "Invalid value for '--workers'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("listen", ["50051", "127.0.0.1", ":50051", "127.0.0.1:", "h:65536"])
+def test_an_address_to_listen_on_has_a_host_and_a_port(tmp_path: Path, listen: str) -> None:
+    """gRPC would listen on 443, or on another port than the one that was given."""
+    over_grpc = run("serve", "--listen", listen, "--store", "memory:", cwd=tmp_path)
+    wanted = f"lro: --listen {listen!r} is no HOST:PORT, such as 127.0.0.1:50051\n"
+    assert (over_grpc.returncode, over_grpc.stderr) == (2, wanted)
+    over_http = run("serve", "--http", listen, "--store", "memory:", cwd=tmp_path)
+    wanted = f"lro: --http {listen!r} is no HOST:PORT, such as 127.0.0.1:8080\n"
+    assert (over_http.returncode, over_http.stderr) == (2, wanted)
