@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import TYPE_CHECKING
 
 import grpc
@@ -323,6 +323,23 @@ def test_get_tells_what_a_description_tells(world: World) -> None:
     assert "RESOURCE_EXHAUSTED: the disk is full" in rows[2]
     shown = yaml.safe_load(told.partition("  request\n")[2])
     assert shown["instanceId"] == "one"
+
+
+def test_it_is_shown_and_listed_when_a_delayed_start_begins(world: World) -> None:
+    started = world.server.operations.start_operation_sync(
+        "/lro.example.v1.FleetService/CreateInstance",
+        CreateInstanceRequest(parent=PARENT, instance_id="late"),
+        delay=timedelta(hours=1),
+    )
+    time = metadata_of(started).schedule_time.ToDatetime(tzinfo=timezone.utc)
+    shown = world.lro("get", started.name).stdout
+    assert "SCHEDULED until" in shown
+    listed = world.lro("list", PARENT).stdout.splitlines()[-1]
+    begins = listed.rpartition("begins not before ")[2]
+    assert begins.startswith(f"{time:%Y-%m-%d %H:%M}")
+    assert begins in shown
+    world.server.cancel(started.name)
+    assert "begins not before" not in world.lro("list", PARENT).stdout
 
 
 def test_labels_are_shown_and_listed_by(world: World) -> None:
