@@ -406,7 +406,6 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         if name:
             yield Fact(label, budget.take(name), is_code=True, operation=name[:NAME_BYTES])
     for label, time in (
-        ("Held until", described.lease_expire_time),
         ("Deadline", described.deadline_time),
         ("Told again from", described.delivery.next_attempt_time if described.delivery else None),
     ):

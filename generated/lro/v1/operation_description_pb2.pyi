@@ -214,7 +214,8 @@ class DescribeOperationResponse(_message.Message):
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Gives the time until which the present attempt holds the operation without
-        a further sign of life. Unset while no attempt does.
+        a further sign of life. Unset while no attempt does, and where the store is
+        that of one process, which holds it as long as it lives.
         """
 
     @_builtins.property

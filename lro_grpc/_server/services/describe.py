@@ -175,6 +175,8 @@ class DescribeService:
         else:
             response, possible = await self._in_thread(record, attempts, is_full)
         response.rerun_operation = rerun
+        if admitted.store.exclusive:
+            response.ClearField("lease_expire_time")  # the lease lasts as long as the process
         if record.notify and record.done:
             completion = await admitted.store.read_completion(record.name, record.create_time)
             response.delivery.CopyFrom(_delivery(completion))
