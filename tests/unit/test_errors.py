@@ -31,6 +31,7 @@ from lro_grpc._errors import (
     RetryableError,
     StopReason,
     UnavailableError,
+    UndeliverableError,
     from_status,
     to_status,
 )
@@ -52,6 +53,9 @@ SPECIAL = (LroError, OperationFailedError, OperationCancelledError)
 SIMPLE = [
     one for one in classes() if one not in (*SPECIAL, LimitReachedError, OperationTimeoutError)
 ]
+
+OF_HANDLERS = (RetryableError, UndeliverableError)
+"""The errors that a service's own code raises, with any code; they are told to nobody as such."""
 
 
 def info_in(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
@@ -108,9 +112,7 @@ def test_every_error_of_the_library_has_a_code_a_reason_and_its_domain(kind):
     """S21."""
     error = kind("x")
     assert error.code is kind.default_code is not Code.UNKNOWN
-    assert error.domain == (
-        "" if kind in (InvalidArgumentError, RetryableError) else LIBRARY_DOMAIN
-    )
+    assert error.domain == ("" if kind in (InvalidArgumentError, *OF_HANDLERS) else LIBRARY_DOMAIN)
     assert error.reason == (kind.default_reason or kind.default_code.name)
 
 
@@ -302,7 +304,7 @@ def test_an_error_that_names_its_domain_keeps_it(own):
 # From a Status.
 
 
-TRAVELLING = [one for one in SIMPLE if one is not RetryableError]
+TRAVELLING = [one for one in SIMPLE if one not in OF_HANDLERS]
 
 
 @pytest.mark.parametrize("kind", TRAVELLING, ids=lambda kind: kind.__name__)

@@ -176,9 +176,9 @@ def test_a_path_is_checked_step_by_step():
     JOB.check(queued, pending, running, done)
     JOB.check(running)
     JOB.check()
-    with pytest.raises(IllegalTransitionError, match="from JOB_STATE_QUEUED to JOB_STATE_RUNNING"):
+    with pytest.raises(IllegalTransitionError, match="from QUEUED to RUNNING"):
         JOB.check(queued, running)
-    with pytest.raises(IllegalTransitionError, match="from JOB_STATE_SUCCEEDED"):
+    with pytest.raises(IllegalTransitionError, match="from SUCCEEDED"):
         JOB.check(running, done, running)
 
 
