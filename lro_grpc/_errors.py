@@ -144,7 +144,7 @@ class LroError(Exception):
 
     Args:
         message: What was wrong, with which value, and what to do; for a developer, in English.
-        code: A canonical code other than OK.
+        code: A canonical code other than OK: one of ``Code``, its number, or gRPC's constant.
         reason: ``ErrorInfo.reason``, upper snake case, at most 63 characters. The code's name
             unless given.
         domain: ``ErrorInfo.domain``. The server's ``error_domain`` unless given.
@@ -166,7 +166,7 @@ class LroError(Exception):
         self,
         message: str,
         *,
-        code: int | None = None,
+        code: int | grpc.StatusCode | None = None,
         reason: str | None = None,
         domain: str | None = None,
         metadata: Mapping[str, str] | None = None,
@@ -174,6 +174,8 @@ class LroError(Exception):
     ) -> None:
         self.message = str(message)
         super().__init__(self.message)
+        if isinstance(code, grpc.StatusCode):
+            code = Code[code.name]
         self.code = Code(self.default_code if code is None else code)
         if self.code is Code.OK:
             raise ValueError("an error's code cannot be OK; return a response instead")

@@ -80,7 +80,12 @@ def test_an_error_says_what_its_code_says_unless_given_otherwise():
     assert LroError("something").code is Code.UNKNOWN
 
 
-@pytest.mark.parametrize("code", [0, 17, -1, 99])
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+def test_a_code_may_be_grpcs_own_constant(code):
+    assert LroError("x", code=grpc.StatusCode[code.name]).code is code
+
+
+@pytest.mark.parametrize("code", [0, 17, -1, 99, grpc.StatusCode.OK])
 def test_a_code_that_is_ok_or_unknown_is_a_mistake(code):
     with pytest.raises(ValueError, match=r"OK|valid Code"):
         LroError("x", code=code)
