@@ -17,7 +17,7 @@ from lro_grpc._console.servers import Credentials
 from lro_grpc._errors import Code, ConfigurationError
 from lro_grpc._http.bodies import check_framing
 from lro_grpc._http.origins import Origins
-from lro_grpc._http.responses import HttpError
+from lro_grpc._http.responses import HttpError, cross_site
 
 _POLICY = "; ".join(
     (
@@ -54,6 +54,8 @@ class Guard:
       rebinding) could read and do all that the console's own may.
     * A request that may change something has to come from a page of the console itself. There is
       no token: its secret would have to be shared by all replicas, and kept over restarts.
+    * A page of another site may lead here by a link, and have nothing of here in itself: it could
+      not read it, but have the server asked by a picture.
     * A request of which a proxy in front may think otherwise is refused: of its end, or its caller.
 
     Args:
@@ -89,12 +91,26 @@ class Guard:
 
         try:
             self._origins.check(scope)
+            _check_use(scope)
             check_framing(scope)
             self._callers.check(scope)
         except HttpError as refusal:
             await _plain(refusal)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
+
+
+def _check_use(scope: Scope) -> None:
+    """Refuses what another site's page loads, other than by a link.
+
+    Raises:
+        HttpError: If the request is one of these.
+    """
+    headers = Headers(scope=scope)
+    site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode", "navigate")
+    use = headers.get("sec-fetch-dest", "document")  # a frame is navigated, too
+    if site in ("cross-site", "same-site") and (mode, use) != ("navigate", "document"):
+        raise cross_site(f"another site ({site}, {mode}, {use})")
 
 
 def _plain(refusal: HttpError) -> Response:

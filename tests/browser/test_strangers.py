@@ -96,7 +96,7 @@ def test_no_site_shows_a_console_in_a_frame(page: Page, url: str, complaints: Co
     with site(f'<iframe src="{url}"></iframe>') as other:
         page.goto(other)
         expect(page.frame_locator("iframe").get_by_text("Operations")).to_have_count(0)
-    complaints.expect("frame-ancestors|X-Frame-Options|ERR_BLOCKED_BY_RESPONSE")
+    complaints.expect("frame-ancestors|X-Frame-Options|ERR_BLOCKED_BY_RESPONSE|status of 403")
 
 
 def packed(message: Any) -> any_pb2.Any:

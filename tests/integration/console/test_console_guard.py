@@ -63,9 +63,17 @@ def test_a_form_is_taken_from_its_own_pages_alone(browser, headers, status, path
     assert (answer.status_code == 403) == (status == 403)
 
 
-def test_a_get_from_another_site_is_a_link(browser):
-    linked = browser.get("/", headers={"sec-fetch-site": "cross-site"})
-    assert linked.status_code == 200
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/", "/confirm?verb=cancel&all=1", "/static/console.css"])
+def test_a_get_from_another_site_is_a_link(browser, site, path):
+    for mode in ("navigate", None):
+        headers = {"sec-fetch-site": site, **({"sec-fetch-mode": mode} if mode else {})}
+        assert browser.get(path, headers=headers).status_code != 403
+    for mode, use in (("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe")):
+        headers = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": use}
+        refused = browser.get(path, headers=headers)
+        assert refused.status_code == 403
+        assert "another site" in refused.text
 
 
 EVERYWHERE = [
