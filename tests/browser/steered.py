@@ -44,12 +44,13 @@ class Steered:
 
     def start(self, target: str, method: str = "CopyTable", *, caller: str = "") -> Operation:
         """Starts an operation on a target, which is its own in a test."""
+        steps = self._steps[target]  # before a handler looks for it: two threads would make two
         request = Struct()
         request.update({"target": target})
         started = self.served.operations.start_operation_sync(
             f"{SERVICE}/{method}", request, caller=caller
         )
-        return Operation(self, started.name, self._steps[target])
+        return Operation(self, started.name, steps)
 
     def finish(self, count: int) -> list[str]:
         """Starts operations that succeed at once, and returns their names when all have."""

@@ -50,6 +50,13 @@ def operation(
     return one
 
 
+class Signals(dict[str, threading.Semaphore]):
+    """A semaphore for each method: the same one for two threads that are the first to ask."""
+
+    def __missing__(self, method: str) -> threading.Semaphore:
+        return self.setdefault(method, threading.Semaphore(0))
+
+
 class FakeOperations(
     operations_pb2_grpc.OperationsServicer,
     operation_control_service_pb2_grpc.OperationControlServiceServicer,
@@ -63,8 +70,8 @@ class FakeOperations(
         self.requests: list[Any] = []
         self.headers: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
-        self.arrived: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
-        self.gone: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
+        self.arrived = Signals()
+        self.gone = Signals()
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._always: dict[str, Any] = {}
         self._changed = threading.Condition()
