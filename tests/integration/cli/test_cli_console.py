@@ -56,7 +56,8 @@ def test_its_options(target: str) -> None:
     with Lro(target).started("console", *options) as process:
         address = address_in(process)
         assert address.endswith("/ops/")
-        page = httpx.get(address, headers={"host": "ops.example"}, timeout=SECONDS)
+        headers = {"host": "ops.example", "x-group": "oncall"}
+        page = httpx.get(address, headers=headers, timeout=SECONDS)
         assert page.status_code == 200
         assert 'value="projects/p/locations/l"' in page.text
         assert "projects/q/locations/l" in page.text

@@ -85,8 +85,12 @@ def test_the_error_of_a_prepare_arrives_as_the_class_that_it_is(
     refusing: Server, sides: Any, kind: Any, is_async: bool
 ) -> None:
     error = refusal(refusing, sides, kind, is_async=is_async)
-    # A RetryableError is a word of a handler to its engine; a caller sees its code.
-    expected = lro_grpc.UnavailableError if kind is lro_grpc.RetryableError else kind
+    # These two are words of a service to its engine and deliverer; a caller sees their codes.
+    of_code = {
+        lro_grpc.RetryableError: lro_grpc.UnavailableError,
+        lro_grpc.UndeliverableError: lro_grpc.LroError,
+    }
+    expected = of_code.get(kind, kind)
     assert isinstance(error, expected)
     assert type(error).__name__ == expected.__name__
     assert isinstance(error, grpc.aio.AioRpcError) is is_async
