@@ -212,24 +212,25 @@ class _Queue:
             if not self.entering[key]:
                 self._drop(key, caller)
 
-    def count(self, before: Record | None, after: Record) -> None:
-        """Counts a change: a new operation waits, and is no longer on its way."""
-        if before is None and self.entering and (key := _key(after)) in self.entering:
-            self._drop(key, after.caller)
-        waited, waits = before is not None and self._has(before), self._has(after)
-        if waits and not waited:
-            self._wait(after.caller, 1)
-        elif waited and not waits and self._waiting[after.caller]:  # it may have been missed
-            self._wait(after.caller, -1)
+    def note_stored(self, record: Record) -> None:
+        """Counts a new operation no more as one that is on its way."""
+        if self.entering and (key := _key(record)) in self.entering:
+            self._drop(key, record.caller)
+
+    def add(self, caller: str) -> None:
+        """Counts one that waits from now on."""
+        self._wait(caller, 1)
+
+    def remove(self, caller: str) -> None:
+        """Counts one no more that waits no longer."""
+        if self._waiting[caller]:  # it may have been missed
+            self._wait(caller, -1)
 
     def recount(self, waiting: Mapping[str, int]) -> None:
         """Takes how many operations are stored and wait, by their callers."""
         self.is_used = False
         for caller in {*self._waiting, *waiting}:
             self._wait(caller, waiting.get(caller, 0) - self._waiting[caller])
-
-    def _has(self, record: Record) -> bool:
-        return record.claimable and record.is_delayed_start == self.delayed
 
     def _wait(self, caller: str, number: int) -> None:
         self.changes += 1
@@ -366,8 +367,23 @@ class Queues:
             queue.leave(key, caller)
 
     def _on_change(self, before: Record | None, after: Record) -> None:
-        for queue in self._queues.get(after.method, {}).values():
-            queue.count(before, after)
+        queues = self._queues.get(after.method)
+        if queues is None:
+            return
+        if before is None:
+            for queue in queues.values():
+                queue.note_stored(after)
+        left, entered = _queue_of(before), _queue_of(after)
+        if left != entered:
+            if left is not None:
+                queues[left].remove(after.caller)
+            if entered is not None:
+                queues[entered].add(after.caller)
+
+
+def _queue_of(record: Record | None) -> bool | None:
+    """Returns the queue that an operation waits in, by ``delayed``; None if it waits in none."""
+    return record.is_delayed_start if record is not None and record.claimable else None
 
 
 def _key(record: Record) -> str | bytes:

@@ -528,6 +528,8 @@ class Starter:
         return BatchStates.begin(list(targets)).serialized() if targets else b""
 
     def _labels(self, prepared: Prepared, given_labels: Mapping[str, str]) -> str:
+        if not (prepared.labels or given_labels):
+            return ""
         all_labels = {**prepared.labels, **given_labels}
         if fault := labels.fault_in(all_labels):
             raise ConfigurationError(
