@@ -43,9 +43,9 @@ class Job:
     filter: str
     parent: str
     done: int = 0
-    """How many operations the server has taken the action of."""
+    """The number of operations whose action the server has taken."""
     refused: int = 0
-    """How many of which it has not."""
+    """The number of those whose action it has refused."""
     refusals: list[Refusal] = dataclasses.field(default_factory=list)
     """The first of these refusals. Not the errors: each holds all that was in the call."""
     is_running: bool = True

@@ -70,7 +70,7 @@ class ListPage:
     parents: tuple[str, ...]
     chips: tuple[Chip, ...]
     actions: tuple[Action, ...]
-    """What may be done to the rows that are selected."""
+    """The actions on the rows that are selected."""
     acts_on_all: bool
     """Whether it may be done to all that the filter finds, too."""
     notes: tuple[str, ...]

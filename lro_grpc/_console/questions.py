@@ -34,7 +34,7 @@ class Question:
     once: str = ""
     """A text of this question alone, for an action that would be another if it were sent twice."""
     wrong: str = ""
-    """What was wrong with the answer before; empty for none."""
+    """The fault of the answer before; empty for none."""
 
     @property
     def what(self) -> str:

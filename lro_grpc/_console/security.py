@@ -26,7 +26,7 @@ _POLICY = "; ".join(
         *("require-trusted-types-for 'script'", "trusted-types 'none'"),
     )
 )
-"""What a page may load and do: nothing but what the console itself serves, and no inline code."""
+"""The policy of a page: it loads nothing but what the console itself serves, and no inline code."""
 
 HEADERS = {
     "content-security-policy": _POLICY,

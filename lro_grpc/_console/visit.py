@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _SHARED_SECONDS = 0.9
-"""How long what one has asked for is shown to all who ask for the same."""
+"""The time for which an answer to one is shown to all who ask for the same."""
 
 _SEE_OTHER = 303
 
@@ -88,7 +88,7 @@ class Site:
     files: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     """Lets so many operations be made files at a time, each of which may be large."""
     held: int = 0
-    """How many requests wait for an operation to change."""
+    """The number of requests that wait for an operation to change."""
 
     def __post_init__(self) -> None:
         """Begins without counts."""
