@@ -36,6 +36,7 @@ def test_all_is_done_by_keyboard(page: Page, url: str, steered: Steered) -> None
     expect(shown.row(page, "part-1").get_by_role("link")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("part-1")
+    page.wait_for_load_state()  # the keys are those of a script
     page.keyboard.press("c")
     expect(shown.dialog(page)).to_contain_text("Cancel this operation?")
     page.keyboard.press("Escape")
@@ -164,6 +165,7 @@ def test_a_prefix_is_part_of_every_address(
     page.goto(open_console(target=steered.target, prefix="/ops/of/shop"))
     shown.row(page, "orders").get_by_role("link").click()
     expect(shown.live(page)).to_have_text("Live")
+    page.wait_for_load_state()
     page.keyboard.press("c")
     shown.dialog(page).get_by_role("button", name="Cancel the operation").click()
     expect(shown.state(page)).to_contain_text("Cancelled")
