@@ -29,6 +29,7 @@ DIGESTS = (
     "45e2339b6921c60ea523b667680b3ee5590df45f11b79713bab875c8b38a38c6",
     "f955b2fffc3dd40d6164fe3d4874e53d7eeec1a76fac07a735daf7b72f3e120a",
     "9310da2e9cf379b07e9c2ed314507447c7682b3e3f02071ff11c484ca1df6703",
+    "2b30b5713b45f98729b45c75014d5cf1f6783b6ce2b3e12c63176db753124318",
 )
 """Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 

@@ -40,6 +40,8 @@ NAME = f"{PARENT}/operations/op-1"
 TARGET = "projects/p/instances/i"
 READY = {"lro_operations_next", "lro_operations_ranked"}
 """The indexes of what is ready, in the order in which it is claimed."""
+READY_BY_KEY = "lro_operations_by_key"
+"""That of what is ready and has a key."""
 
 PHASE = "CASE WHEN row % 20 <> 0 THEN 4 ELSE row / 20 % 4 END"
 """Of 80 rows 76 are done; the others are ready, delayed, leased and resting."""
@@ -238,7 +240,7 @@ ORDERED: dict[str, Call] = {
         lambda store: store.claim({METHOD: 5}, Claim(LEASE), ready_before=START + 1),
         {*READY, BY_NAME},
     ),
-    "claimable": (lambda store: store.claimable({METHOD: 5}), READY),
+    "claimable": (lambda store: store.claimable({METHOD: 5}), {*READY, READY_BY_KEY}),
     "expired": (
         lambda store: store.expired(50),
         {"lro_operations_overdue", "lro_operations_expiring", "lro_operations_scheduled"},
@@ -366,7 +368,7 @@ async def test_what_is_not_done_is_counted_without_its_rows(
     ("call", "expected"),
     [
         ("claim", {*READY, BY_NAME}),
-        ("claimable", READY),
+        ("claimable", {*READY, READY_BY_KEY}),
         ("page", {"lro_operations_listed"}),
     ],
 )

@@ -170,6 +170,19 @@ _PRIORITIES = (
     f" WHERE phase = {READY} AND queue_order <> 0",
 )
 
+# Operations with a key are claimed by it, as the first of these has them: no claim of others goes
+# past them, however many wait. The second has no column that a heartbeat changes.
+_KEYS = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN concurrency_key {_TEXT}",
+    f"CREATE INDEX lro_operations_by_key ON {_OPERATIONS} (method, concurrency_key, queue_order,"
+    f" sequence) WHERE phase = {READY} AND concurrency_key <> ''",
+    f"CREATE INDEX lro_operations_leased_by_key ON {_OPERATIONS} (method, concurrency_key)"
+    f" WHERE phase = {LEASED} AND concurrency_key <> ''",
+    "DROP INDEX {prefix}lro_operations_ranked",
+    f"CREATE INDEX lro_operations_ranked ON {_OPERATIONS} (method, queue_order, sequence)"
+    f" WHERE phase = {READY} AND queue_order <> 0 AND concurrency_key = ''",
+)
+
 MIGRATIONS = (
     (_FIRST, 1),
     (_RERUNS, 1),
@@ -179,6 +192,7 @@ MIGRATIONS = (
     (_LABELS, 1),
     (_DELAYS, 1),
     (_PRIORITIES, 1),
+    (_KEYS, 1),
 )
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 

@@ -24,6 +24,9 @@ nothing if that is off by more than a bound: of a process that has stood still, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from lro_grpc._operation.attempts import MOST_LATEST
 from lro_grpc._operation.record import FIELDS
 from lro_grpc._operation.states import CANCELLING
@@ -236,11 +239,12 @@ class Statements:
             f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])}, ''::bytea FROM {outbox}"
             " WHERE name = $1 AND create_time = $2"
         )
-        self.claim = _by_queue_time(
+        self.claim = _first_ready(
             f"version, {bounded(COLUMNS, '$4')}",
             f"version, {', '.join(COLUMNS)}",
             f"FROM {table} WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)}"
             f" AND {_ready_before(5)}",
+            _WITHOUT_KEY,
             "FOR NO KEY UPDATE SKIP LOCKED",
         )
 
@@ -265,12 +269,13 @@ class Statements:
             f"SELECT name FROM {table} WHERE exclusive_target <> ''"
             f" AND {digest('exclusive_target')} = {digest('$1::text')}"
         )
-        self.ready = _by_queue_time(
-            "name",
-            "name",
+        ready = (
             f"FROM {table} WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)}"
-            f" AND {_ready_before(4)}",
+            f" AND {_ready_before(4)}"
         )
+        self.ready = _first_ready("name", "name", ready, _WITHOUT_KEY)
+        # The same, with those that have a key: of these, if they are too many, of the first keys.
+        self.ready_of_any_key = _first_ready("name", "name", ready, (*_WITHOUT_KEY, _WITH_KEY))
         self.waiting = (
             f"SELECT caller, count(*) FROM ((SELECT caller FROM {table}"
             f" WHERE phase = {READY} AND method = $1 LIMIT $2) UNION ALL (SELECT caller"
@@ -325,29 +330,48 @@ def _completing(outbox: str, first: int) -> str:
     )
 
 
-def _by_queue_time(columns: str, names: str, rows: str, locking: str = "") -> str:
+class _Order(NamedTuple):
+    """An order of operations that are ready, in which an index has them."""
+
+    condition: str
+    """Says which ones the index has."""
+    queue_time: str
+    """The expression for their ``queue_time``."""
+    columns: str
+    """The columns to order by, after the method."""
+
+
+_WITHOUT_KEY = (
+    _Order("concurrency_key = '' AND queue_order = 0", "create_time", "sequence"),
+    _Order("concurrency_key = '' AND queue_order <> 0", "queue_order", "queue_order, sequence"),
+)
+_WITH_KEY = _Order("concurrency_key <> ''", "queue_order", "concurrency_key, queue_order, sequence")
+
+
+def _first_ready(
+    columns: str, names: str, rows: str, orders: Sequence[_Order], locking: str = ""
+) -> str:
     """Returns the statement for the first of some rows that are ready, by their turns.
 
-    It takes as many from each of the two indexes, and then the first of both.
+    It takes as many from each of some indexes, and then the first of all.
 
     Args:
         columns: The columns to read.
         names: Their names.
         rows: The rows, as ``FROM`` and ``WHERE`` say it.
-        locking: What locks them.
+        orders: The orders of the indexes.
+        locking: What locks the rows.
     """
-    of_start = (
-        f"SELECT {columns}, create_time AS queue_time, sequence AS number {rows}"
-        f" AND queue_order = 0 ORDER BY method, sequence LIMIT $2 {locking}"
-    )
-    ranked = (
-        f"SELECT {columns}, queue_order AS queue_time, sequence AS number {rows}"
-        f" AND queue_order <> 0 ORDER BY method, queue_order, sequence LIMIT $2 {locking}"
-    )
     # Rows are locked in subqueries only, not in parts of a UNION.
+    parts = (
+        f"SELECT * FROM (SELECT {columns}, {order.queue_time} AS queue_time, sequence AS number"
+        f" {rows} AND {order.condition} ORDER BY method, {order.columns} LIMIT $2 {locking})"
+        f" AS part_{number}"
+        for number, order in enumerate(orders)
+    )
     return (
-        f"SELECT {names} FROM (SELECT * FROM ({of_start}) AS one UNION ALL"
-        f" SELECT * FROM ({ranked}) AS other) AS found ORDER BY queue_time, number LIMIT $2"
+        f"SELECT {names} FROM ({' UNION ALL '.join(parts)}) AS found"
+        " ORDER BY queue_time, number LIMIT $2"
     )
 
 

@@ -260,7 +260,8 @@ class PostgresStore:
         names: list[str] = []
         with self._telling():
             for method, limit in limits.items():
-                names += await self._table.ready_names(self._pool, Wanted(method, limit))
+                wanted = Wanted(method, limit)
+                names += await self._table.ready_names(self._pool, wanted, of_any_key=True)
         return names
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:

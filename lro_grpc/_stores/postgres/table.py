@@ -371,10 +371,19 @@ class Table:
         sound = {name: known for name, known in found.known.items() if name not in found.damaged}
         return Ready(sound, found.damaged.keys(), len(rows) == number or len(whole) < len(rows))
 
-    async def ready_names(self, on: Fetching, wanted: Wanted) -> Sequence[str]:
-        """Returns the names of the oldest operations of a method that are ready."""
+    async def ready_names(
+        self, on: Fetching, wanted: Wanted, *, of_any_key: bool = False
+    ) -> Sequence[str]:
+        """Returns the names of the oldest operations of a method that are ready.
+
+        Args:
+            on: What carries the statement out.
+            wanted: The operations.
+            of_any_key: Whether those that have a key are among them.
+        """
+        statements = self._statements
         rows = await on.fetch(
-            self._statements.ready,
+            statements.ready_of_any_key if of_any_key else statements.ready,
             text_of(wanted.method),
             wanted.limit,
             self.set_aside(wanted.left_out),
