@@ -1,4 +1,4 @@
-"""Writes the tables and diagrams of ``docs/dialects.md``, or fails if they are stale.
+"""Writes the tables and diagrams of ``docs/dialects/index.md``, or fails if they are stale.
 
 They stand between ``<!-- generated: NAME -->`` and ``<!-- generated: end -->``; the text around
 them is written by hand. The states come from the schema's ``(lro.v1.state)`` options, the fields
@@ -40,7 +40,7 @@ from lro_grpc._operation.states import (
 )
 from lro_grpc.dialects import DIALECTS, OperationView
 
-DOCUMENT = Path(__file__).resolve().with_name("dialects.md")
+DOCUMENT = Path(__file__).resolve().with_name("dialects") / "index.md"
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- generated: end -->)", re.DOTALL)
 
 

@@ -14,7 +14,7 @@ from browser import shown
 from browser.conftest import OpenConsole, OpenContext
 from browser.zoo import Zoo, open_zoo
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "console.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy" / "console.md"
 MOST_BYTES = 150 * 1024
 """The most bytes of a picture: each one that is made anew stays in the repository for ever."""
 
@@ -69,6 +69,6 @@ def test_the_pages_look_as_the_document_shows_them(
 
 def test_the_document_shows_each_picture() -> None:
     document = DOCUMENT.read_text()
-    pictures = sorted((DOCUMENT.parent / "pictures").glob("console-*.png"))
+    pictures = sorted((DOCUMENT.parents[1] / "pictures").glob("console-*.png"))
     assert [one.name for one in pictures] == sorted(f"console-{name}.png" for name in PICTURES)
-    assert [one.name for one in pictures if f"](pictures/{one.name})" not in document] == []
+    assert [one.name for one in pictures if f"](../pictures/{one.name})" not in document] == []

@@ -1,4 +1,4 @@
-"""docs/temporal.md: each of its blocks is a program that runs as it is printed."""
+"""docs/deploy/temporal.md: each of its blocks is a program that runs as it is printed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "temporal.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "deploy" / "temporal.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/conformance.md has a row for every rule, and each row is true of the tests."""
+"""docs/design/conformance.md has a row for every rule, and each row is true of the tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-TABLE = TESTS.parent / "docs" / "conformance.md"
+TABLE = TESTS.parent / "docs" / "design" / "conformance.md"
 
 RULES = {"P": 14, "S": 31, "D": 7, "C": 8, "R": 15}
 """How many there are of each family."""

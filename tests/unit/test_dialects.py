@@ -842,7 +842,9 @@ def test_what_is_lost_is_said_of_dialects_that_there_are() -> None:
 
 
 def test_the_code_in_the_document_runs() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "dialects.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parents[2] / "docs" / "dialects" / "index.md").read_text(
+        encoding="utf-8"
+    )
     (block,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
     names: dict[str, Any] = {"operation": longrunning.from_view(view(SUCCEEDED_ONE))}
     exec(block, names)

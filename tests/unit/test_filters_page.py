@@ -1,4 +1,4 @@
-"""docs/filters.md: its examples are filters, and its fields and limits are those of the code."""
+"""docs/reference/filters.md: its examples are filters, its fields and limits those of the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lro_grpc._filtering.fields import SHORT_NAMES
 from lro_grpc._filtering.parser import parse
 from lro_grpc.filtering import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "filters.md").read_text(encoding="utf-8")
 EXAMPLES = [
     *re.findall(r"```filter\n(.*?)```", PAGE, re.DOTALL)[0].splitlines(),
     *re.findall(r"`([^`\n]* (?:AND|OR) [^`\n]*)`", PAGE),

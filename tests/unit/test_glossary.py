@@ -1,4 +1,4 @@
-"""docs/glossary.md: in order, each word once, and where the code has it."""
+"""docs/design/glossary.md: in order, each word once, and where the code has it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "design" / "glossary.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").splitlines()[2:]
+    for line in PAGE.read_text(encoding="utf-8").splitlines()[2:]
     if line.startswith("| ") and not line.startswith("| word |")
 ]
 
@@ -27,6 +28,6 @@ def test_a_word_is_where_the_glossary_says(word: str, meaning: str, where: str) 
         found = re.fullmatch(r"(?:`(\w+)` in )?`(lro_grpc/[\w/]+\.py)`", place)
         assert found, f"the place of {word!r} is given as `Name` in `lro_grpc/….py`"
         name, path = found.groups()
-        assert (ROOT / path).exists(), f"see docs/glossary.md: {path}"
+        assert (ROOT / path).exists(), f"see docs/design/glossary.md: {path}"
         code = (ROOT / path).read_text(encoding="utf-8")
         assert not name or re.search(rf"\b{name}\b", code), f"{name} is not in {path}"

@@ -22,7 +22,7 @@ from lro_grpc._inspection.summary import read_summary
 if TYPE_CHECKING:
     from foreign_server import Foreign
 
-PAGE = Path(__file__).parents[3] / "docs" / "on-call.md"
+PAGE = Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md"
 _Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 TERMINATE = ("terminate", "--reason", "it hangs")
 ALL = ("--filter", "verb = create")

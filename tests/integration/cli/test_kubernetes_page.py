@@ -1,4 +1,4 @@
-"""docs/kubernetes.md: the manifests fit together, and their commands, probes and times are real."""
+"""docs/deploy/kubernetes.md: manifests that fit together, with real commands, probes and times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from test_serve_workers import Process
 
-PAGE = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "kubernetes.md").read_text(encoding="utf-8")
 SERVERS, TLS_PROBES, WORKERS, MOVE = (
     list(yaml.safe_load_all(block)) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 )

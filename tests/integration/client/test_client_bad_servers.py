@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sides import Side
 
-DOCUMENTATION = Path(__file__).parents[3] / "docs" / "clients.md"
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "learn" / "clients.md"
 RESPONSE = Timestamp(seconds=7)
 ENDED = operation(response=RESPONSE, metadata=RESPONSE)
 KNOWN = operation(metadata=RESPONSE)

@@ -227,13 +227,13 @@ def test_a_handler_that_lets_an_rpcs_error_through_fails_with_it(
 def test_the_pages_except_block_goes_on_catching(
     server: FakeServer, fake: FakeOperations, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(__file__).parents[3].joinpath("docs/clients.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[3].joinpath("docs/learn/clients.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(try:.*?)```", page, re.DOTALL)
     with grpc.insecure_channel(server.target) as channel:
         names = {"client": lro_grpc.OperationsClient(channel), "name": "operations/1", "grpc": grpc}
-        exec(compile(block, "docs/clients.md", "exec"), names)
+        exec(compile(block, "docs/learn/clients.md", "exec"), names)
         assert "there is no operations/1" in capsys.readouterr().out
         fake.always(GET, grpc.StatusCode.INTERNAL)
         fake.always(WAIT, grpc.StatusCode.INTERNAL)
         with pytest.raises(grpc.RpcError):
-            exec(compile(block, "docs/clients.md", "exec"), names)
+            exec(compile(block, "docs/learn/clients.md", "exec"), names)

@@ -406,7 +406,7 @@ def test_nothing_is_called_with_metadata_that_cannot_be(
 
 
 def test_the_pages_lines_hand_the_metadata_on(guarded: Server) -> None:
-    page = Path(__file__).parents[3].joinpath("docs/clients.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[3].joinpath("docs/learn/clients.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(ada = .*?)```", page, re.DOTALL)
     with grpc.insecure_channel(guarded.target) as channel:
         names: dict[str, Any] = {
@@ -415,7 +415,7 @@ def test_the_pages_lines_hand_the_metadata_on(guarded: Server) -> None:
             "request": request(),
         }
         names["reports"].BuildReport = names["reports"].CreateInstance
-        exec(compile(block.replace("…", "ada"), "docs/clients.md", "exec"), names)
+        exec(compile(block.replace("…", "ada"), "docs/learn/clients.md", "exec"), names)
         assert names["future"].result() == names["again"].result() == Instance(name="made")
 
 

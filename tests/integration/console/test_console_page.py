@@ -1,4 +1,4 @@
-"""docs/console.md: what it shows is run, and its options are those of the command."""
+"""docs/deploy/console.md: what it shows is run, and its options are those of the command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import lro_grpc
 from lro_grpc._cli.app import app as command
 
-PAGE = (Path(__file__).parents[3] / "docs" / "console.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "console.md").read_text(encoding="utf-8")
 (BLOCK,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 APPS = [line.partition("#")[0].strip() for line in BLOCK.splitlines() if line.startswith("app = ")]
 

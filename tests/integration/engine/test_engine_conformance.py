@@ -1,4 +1,4 @@
-"""Engines keep their contract: the in-process engine, and that of docs/engines.md."""
+"""Engines keep their contract: the in-process engine, and that of docs/design/engines.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lro_grpc import OperationFailedError, testing
 from lro_grpc.conformance import EngineConformance
 from lro_grpc.example import FleetService
 
-PAGE = Path(__file__).parents[3] / "docs" / "engines.md"
+PAGE = Path(__file__).parents[3] / "docs" / "design" / "engines.md"
 PARENT = "projects/p/locations/l"
 PATIENCE = timedelta(seconds=60)
 

@@ -1,4 +1,4 @@
-"""The code of docs/events.md, as it stands there."""
+"""The code of docs/learn/events.md, as it stands there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import lro_grpc.events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "learn" / "events.md").read_text()
 TELLS, SENDS, RECEIVES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 (BODY,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""The code of docs/handlers.md, as it stands there."""
+"""The code of docs/learn/handlers.md, as it stands there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from server_harness import Instance, fleet, metadata_of, response_of
 
 import lro_grpc
 
-PAGE = Path(__file__).parents[3] / "docs" / "handlers.md"
+PAGE = Path(__file__).parents[3] / "docs" / "learn" / "handlers.md"
 FUNCTIONS = {"def": "transcode_in_thread", "async def": "transcode"}
 
 

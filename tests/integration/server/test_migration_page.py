@@ -1,4 +1,4 @@
-"""docs/migration.md: the diff that it shows is the one between two servers, and moves one over."""
+"""docs/migrate/hand-written.md: its diff is the one between two servers, and moves one over."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from server_harness import PARENT, SECONDS, Instance
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
-DOCS = Path(__file__).parents[3] / "docs"
-BEFORE = DOCS / "examples" / "fleet_by_hand.py"
-AFTER = DOCS / "examples" / "fleet_moved_over.py"
+PAGES = Path(__file__).parents[3] / "docs" / "migrate"
+BEFORE = PAGES / "fleet_by_hand.py"
+AFTER = PAGES / "fleet_moved_over.py"
 
 
 def test_the_page_shows_the_diff_between_the_two() -> None:
-    page = (DOCS / "migration.md").read_text(encoding="utf-8")
+    page = (PAGES / "hand-written.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```diff\n(.*?)```", page, re.DOTALL)
     before, after = (path.read_text(encoding="utf-8").splitlines() for path in (BEFORE, AFTER))
     names = ("before/fleet.py", "after/fleet.py")

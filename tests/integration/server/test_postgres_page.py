@@ -1,4 +1,4 @@
-"""docs/postgres.md: what it shows is run, and what it counts is counted."""
+"""docs/deploy/postgres.md: what it shows is run, and what it counts is counted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lro_grpc.stores import Leased, open_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[3] / "docs" / "postgres.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "postgres.md").read_text(encoding="utf-8")
 ROLES, RIGHTS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 URLS = re.findall(r"postgresql://[^\s`'\",]+(?:,[^\s`'\"]+)?", PAGE)
 NEEDED = [

@@ -360,7 +360,9 @@ def test_what_clients_could_not_read_is_left_out(serve: Serve) -> None:
 
 
 def test_the_blocks_of_the_page_run(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "on-call.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md").read_text(
+        encoding="utf-8"
+    )
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (attempts,) = [one for one in blocks if "describe" in one]
     (redact,) = [one for one in blocks if "redact" in one]

@@ -395,7 +395,7 @@ def test_the_page_on_testing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the wheel warns where there is none
-    page = Path(__file__).parents[3] / "docs" / "testing.md"
+    page = Path(__file__).parents[3] / "docs" / "recipes" / "testing.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     defined: dict[str, Any] = {}
     for block in blocks:

@@ -78,6 +78,8 @@ def test_calls_that_come_all_at_once_are_all_answered() -> None:
 
 
 def test_the_page_has_the_options() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "deploy" / "serving.md").read_text(
+        encoding="utf-8"
+    )
     rows = re.findall(r"^\| `(grpc\.\S+)` \| (\d+) \|", page, re.MULTILINE)
     assert [(name, int(value)) for name, value in rows] == [*lro_grpc.SERVER_OPTIONS]

@@ -268,7 +268,9 @@ def test_the_block_of_the_page_runs_it_again(
 ) -> None:
     server = serve(maker.servicer())
     name = maker.failed(server)
-    page = (Path(__file__).parents[3] / "docs" / "on-call.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md").read_text(
+        encoding="utf-8"
+    )
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (block,) = [one for one in blocks if "rerun" in one]
     client = lro_grpc.OperationsClient(server.channel)

@@ -1,4 +1,4 @@
-"""docs/serving.md: what it shows is run."""
+"""docs/deploy/serving.md: what it shows is run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from server_harness import Held
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
-PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "serving.md").read_text(encoding="utf-8")
 SERVERS, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
     r"```python\n(.*?)```", PAGE, re.DOTALL
 )
