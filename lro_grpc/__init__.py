@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         WrongTypeError,
     )
     from lro_grpc._operation.completion_event import CompletionEvent
+    from lro_grpc._operation.old_operation import OldOperation
     from lro_grpc._operation.telemetry import AttemptTelemetry, Telemetry
     from lro_grpc._runtime.backoff import Backoff, Retry
     from lro_grpc._runtime.clock import Clock
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from lro_grpc._server.operations import Operations
     from lro_grpc._server.rpc.hook_context import AsyncPrepareContext, PrepareContext
     from lro_grpc._server.server_options import SERVER_OPTIONS
+    from lro_grpc._stores.importer import Imported
 
 __all__ = [
     "SERVER_OPTIONS",
@@ -77,6 +79,7 @@ __all__ = [
     "CompletionEvent",
     "ConfigurationError",
     "IllegalTransitionError",
+    "Imported",
     "InvalidArgumentError",
     "InvalidFilterError",
     "InvalidNameError",
@@ -87,6 +90,7 @@ __all__ = [
     "LroError",
     "MalformedRequestError",
     "MethodOptions",
+    "OldOperation",
     "OperationCancelledError",
     "OperationContext",
     "OperationDamagedError",
@@ -134,6 +138,7 @@ _HOMES = {
     "CompletionEvent": "_operation.completion_event",
     "ConfigurationError": "_errors",
     "IllegalTransitionError": "_errors",
+    "Imported": "_stores.importer",
     "InvalidArgumentError": "_errors",
     "InvalidFilterError": "_errors",
     "InvalidNameError": "_errors",
@@ -144,6 +149,7 @@ _HOMES = {
     "LroError": "_errors",
     "MalformedRequestError": "_errors",
     "MethodOptions": "_server.decorator",
+    "OldOperation": "_operation.old_operation",
     "OperationCancelledError": "_errors",
     "OperationDamagedError": "_errors",
     "OperationContext": "_engine.context",

@@ -89,6 +89,9 @@ _db.command("vacuum", help="Give the space of removed operations back.")(databas
 _db.command("copy", help="Copy all of a store into another one; no server may have either open.")(
     database.copy
 )
+_db.command("import", help="Store operations of another server as they were; none is run.")(
+    database.import_
+)
 _db.command("migrate", help="Make the tables in Postgres, or bring them up to date.")(
     database.migrate
 )

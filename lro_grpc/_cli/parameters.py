@@ -20,17 +20,17 @@ _NAMES = "The operations' names: [{parent}/]operations/{id}; - for those on stdi
 DEFAULT_LEASE = timedelta(seconds=15)
 """As of ``lro_grpc.Operations``."""
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 """The seconds in each unit of a duration."""
 
 
 def _duration(text: str) -> timedelta:
-    """Reads ``--timeout`` or another duration, such as 1.5, 30s, 5m or 1h."""
+    """Reads ``--timeout`` or another duration, such as 1.5, 30s, 5m, 1h or 30d."""
     unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
     try:
         time = timedelta(seconds=float(text.removesuffix(unit)) * _UNITS.get(unit, 1))
     except (ValueError, OverflowError) as cause:
-        wanted = "seconds, or a number with ms, s, m or h, such as 30s"
+        wanted = "seconds, or a number with ms, s, m, h or d, such as 30s"
         raise typer.BadParameter(f"{text!r} is no duration; give {wanted}") from cause
     if time <= timedelta(0):
         raise typer.BadParameter(f"{text} is not above zero")
@@ -131,6 +131,15 @@ Lease = Annotated[
             "How long the operations of a process that is gone wait until others take them over;"
             f" {DEFAULT_LEASE.seconds}s unless given."
         ),
+    ),
+]
+Retention = Annotated[
+    timedelta,
+    typer.Option(
+        "--retention",
+        parser=_duration,
+        metavar="DURATION",
+        help="How long they are kept from now on.",
     ),
 ]
 WorkerOf = Annotated[int | None, typer.Option(hidden=True)]

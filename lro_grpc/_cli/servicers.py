@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from lro_grpc._errors import ConfigurationError
@@ -25,9 +26,8 @@ def load_servicers(service: str) -> AddServicers:
     module_name, separator, attribute = service.partition(":")
     if not (module_name and separator and attribute):
         raise ConfigurationError(f"{service!r} is not of the form MODULE:ATTRIBUTE")
-    sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = import_here(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ModuleNotFoundError, AttributeError) as cause:
@@ -38,6 +38,12 @@ def load_servicers(service: str) -> AddServicers:
         )
     add: AddServicers = found
     return add
+
+
+def import_here(module: str) -> ModuleType:
+    """Imports a module, of this folder, too."""
+    sys.path.insert(0, os.getcwd())
+    return importlib.import_module(module)
 
 
 def _takes_a_server(found: Any) -> bool:

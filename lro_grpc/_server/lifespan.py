@@ -45,7 +45,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
@@ -135,6 +135,7 @@ class Lifespan:
         self._is_serving = False
         self._starting: asyncio.Task[None] | None = None
         self._is_signalled = False
+        self._is_importing = False
 
     @property
     def is_serving(self) -> bool:
@@ -187,8 +188,27 @@ class Lifespan:
         self._loop = asyncio.get_running_loop()
         self._is_serving = True
 
+    @contextlib.asynccontextmanager
+    async def _opened_before_start(self) -> AsyncIterator[None]:
+        """Has the store open for a while before the start, which has to wait for the end of it."""
+        self._check_new_start()
+        self._is_importing = True
+        try:
+            await self._store.open()
+            try:
+                yield
+            finally:
+                await self._store.close()
+        finally:
+            self._is_importing = False
+
     def _check_new_start(self) -> None:
         """Checks that they have not started before, for those that run would run twice."""
+        if self._is_importing:
+            raise ConfigurationError(
+                "operations are being imported into the store; wait for that, and then start",
+                reason="STARTED_TWICE",
+            )
         if self._has_started:
             raise ConfigurationError(
                 "these operations have started already; leave the start to operations.run(server),"

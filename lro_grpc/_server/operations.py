@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import inspect
 import random
 import weakref
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import timedelta
-from typing import Any, overload
+from typing import Any, Literal, TypeVar, overload
 
 import grpc
 import grpc.aio
@@ -28,7 +38,8 @@ from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.completion_event import OnDone
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, SystemClock, as_duration
+from lro_grpc._runtime.clock import Clock, SystemClock, as_duration, micros
+from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.options import check_flag, check_function, check_text, check_type
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._runtime.worker_name import check_worker, this_process
@@ -60,16 +71,20 @@ from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.describe import DescribeService
 from lro_grpc._server.services.fallback import Fallback
+from lro_grpc._server.services.imports import Old, async_groups_of, groups_of, total_of
 from lro_grpc._server.services.local_starts import LocalStarts, Metadata
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.rerun import RerunService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.services.summarize import SummarizeService
 from lro_grpc._server.unserved import Unserved
+from lro_grpc._stores.importer import Imported, Importer, Unfinished
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
+
+T = TypeVar("T")
 
 _PREPARE_THREADS = 64
 """Threads at a time in which a ``prepare`` that is a ``def`` runs; a start beyond them waits."""
@@ -387,12 +402,7 @@ class Operations(Lifespan):
             ConfigurationError: If it is called on the event loop, which could not go on; and as
                 ``start_operation``.
         """
-        loop = self._running_loop()
-        if loop is asyncio._get_running_loop():
-            raise ConfigurationError(
-                "start_operation_sync is called on the event loop of the operations, and would wait"
-                " for that for ever; await start_operation there"
-            )
+        loop = self._loop_of_another_thread("start_operation")
         starting = self._local_starts.start(
             method,
             request,
@@ -403,6 +413,87 @@ class Operations(Lifespan):
             delay=delay,
         )
         return self._begun_on(loop, starting).result()
+
+    async def import_operations(
+        self,
+        old_operations: Iterable[Old] | AsyncIterable[Old],
+        *,
+        unfinished: Literal["abort", "leave"] = "abort",
+        retention: Duration | None = None,
+    ) -> Imported:
+        """Stores operations of another server as they were; none of them is run.
+
+        Call it before these operations are run, or while they are; not while they start. It may be
+        made again: what is stored already, as it is, is skipped. ``on_done`` is told of none.
+
+        Args:
+            old_operations: The operations, those first that are to be last in lists: each as the
+                other server answers a Get, or with more that is known of it, as an
+                :class:`OldOperation`. They are read as they are stored, a hundred at a time; an
+                iterator that would block the event loop belongs to ``import_operations_sync``.
+            unfinished: What becomes of those that are not done: ``abort`` has them fail with
+                ABORTED and the reason OPERATION_ABANDONED; ``leave`` leaves them out, for a
+                ``fallback`` that goes on with them.
+            retention: The time that they are kept from now on; that of these operations unless
+                given.
+
+        Returns:
+            How many were stored, skipped and left out.
+
+        Raises:
+            InvalidArgumentError: If one of them is no operation that can be stored; it is named.
+            InvalidNameError: If its name is not of the form ``[{parent}/]operations/{id}``.
+            OperationTooLargeError: If it is larger than ``Limits(operation_bytes=…)``.
+            LroError: If another operation has its name (ALREADY_EXISTS). In each of these cases
+                those before it are stored, and a few of those after it may be.
+            UnavailableError: If the store fails, or these operations have drained.
+            ConfigurationError: If an option is not of its type.
+        """
+        importer = self._importer(unfinished, retention)
+        async with self._opened() as loop:
+            here = loop is asyncio.get_running_loop()
+            imported = Imported()
+            async for group in async_groups_of(old_operations):
+                putting = importer.put(group)
+                put = putting if here else asyncio.wrap_future(self._begun_on(loop, putting))
+                imported = imported.plus(total_of(await put))
+        return imported
+
+    def import_operations_sync(
+        self,
+        old_operations: Iterable[Old],
+        *,
+        unfinished: Literal["abort", "leave"] = "abort",
+        retention: Duration | None = None,
+    ) -> Imported:
+        """Stores operations as ``import_operations`` does, in a thread without an event loop.
+
+        Args:
+            old_operations: The operations, those first that are to be last in lists.
+            unfinished: What becomes of those that are not done.
+            retention: The time that they are kept from now on.
+
+        Returns:
+            How many were stored, skipped and left out.
+
+        Raises:
+            ConfigurationError: If it is called on the event loop, which could not go on; and as
+                ``import_operations``.
+        """
+        if self.loop is None and not self._has_started:
+            with contextlib.closing(LoopThread()) as thread:
+                return thread.run(
+                    self.import_operations(
+                        old_operations, unfinished=unfinished, retention=retention
+                    )
+                )
+        importer = self._importer(unfinished, retention)
+        loop = self._loop_of_another_thread("import_operations")
+        imported = Imported()
+        for group in groups_of(old_operations):
+            outcomes = self._begun_on(loop, importer.put(group)).result()
+            imported = imported.plus(total_of(outcomes))
+        return imported
 
     @overload
     def attach(
@@ -572,27 +663,60 @@ class Operations(Lifespan):
             raise _not_running()
         return self.loop
 
-    def _begun_on(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        starting: Coroutine[Any, Any, operations_pb2.Operation],
-    ) -> concurrent.futures.Future[operations_pb2.Operation]:
-        """Begins to start an operation on the loop of the operations, from another thread."""
+    def _loop_of_another_thread(self, twin: str) -> asyncio.AbstractEventLoop:
+        """Returns the loop of the operations, if it is not that of this thread.
 
-        async def start() -> operations_pb2.Operation:
+        Args:
+            twin: The method that is to be awaited there.
+        """
+        loop = self._running_loop()
+        if loop is asyncio._get_running_loop():
+            raise ConfigurationError(
+                f"{twin}_sync is called on the event loop of the operations, and would wait"
+                f" for that for ever; await {twin} there"
+            )
+        return loop
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[asyncio.AbstractEventLoop]:
+        """Has the store open meanwhile, and gives the loop on which it is called."""
+        if self._has_started:
+            yield self._running_loop()
+            return
+        async with self._opened_before_start():
+            yield asyncio.get_running_loop()
+
+    def _importer(self, unfinished: str, retention: Duration | None) -> Importer:
+        kept = as_duration("retention", retention, optional=True)
+        kinds = [kind.value for kind in Unfinished]
+        if unfinished not in kinds:
+            raise ConfigurationError(f"unfinished is {unfinished!r}; give one of {kinds}")
+        return Importer(
+            self._store,
+            retention=micros(self._retention if kept is None else kept),
+            operation_bytes=self._limits.operation_bytes,
+            unfinished=Unfinished(unfinished),
+        )
+
+    def _begun_on(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
+    ) -> concurrent.futures.Future[T]:
+        """Begins to run a coroutine on the loop of the operations, from another thread."""
+
+        async def run() -> T:
             try:
-                return await starting
+                return await coroutine
             except asyncio.CancelledError as cause:
                 if self.loop is not None:
                     raise  # by the caller
                 raise _not_running() from cause
 
-        begun = start()
+        begun = run()
         try:
             return asyncio.run_coroutine_threadsafe(begun, loop)
         except RuntimeError as cause:  # the loop is closed
             begun.close()
-            starting.close()
+            coroutine.close()
             raise _not_running() from cause
 
     def _check_complete(self) -> None:
@@ -644,7 +768,7 @@ class Operations(Lifespan):
 
 def _not_running() -> UnavailableError:
     return UnavailableError(
-        "no operation can be started: these operations have not started, or drain; run them with"
-        " operations.run(server), or call operations.start() first",
+        "no operation can be started or stored: these operations have not started, or drain; run"
+        " them with operations.run(server), or call operations.start() first",
         reason="NOT_STARTED",
     )

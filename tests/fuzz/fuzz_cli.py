@@ -15,8 +15,11 @@ from target import target, text_of
 
 from lro_grpc._cli import output, parameters, report, shell_completion, terminal_text
 from lro_grpc._cli.connection import ConnectionOptions
+from lro_grpc._cli.operation_lines import Line, LineError, parse
 from lro_grpc._errors import LroError
 from lro_grpc._inspection.message_types import MessageTypes
+from lro_grpc._operation.integrity import fault_in
+from lro_grpc._operation.old_operation import is_same, record_of
 
 
 class NoReflection:
@@ -101,3 +104,22 @@ def metadata_option(data: bytes) -> None:
     assert key == key.lower()
     assert isinstance(value, bytes) == key.endswith("-bin")
     assert isinstance(value, bytes) or (value.isascii() and value.isprintable())
+
+
+@target(
+    '{"name": "operations/a", "done": true, "response": {"@type": "x/no.such", "value": "AA=="}}',
+    '{"name": "operations/a", "done": true, "error": {"code": 5, "details": [{"@type": "x/a.B"}]}}',
+    '{"operation": "CgxvcGVyYXRpb25zL2E=", "method": "/a.B/C", "request": "AAE=", "caller": "ada"}',
+    words=[*TYPE_WORDS, '"operation":', '"request":', '"metadata":', '"done": true', "null"],
+)
+def operation_line(data: bytes) -> None:
+    try:
+        old = parse(Line(1, data))
+        record = record_of(old, now=10**15, retention=10**12, operation_bytes=4_000_000)
+    except (LineError, LroError):
+        return
+    assert record.done
+    assert not fault_in(record)
+    assert is_same(record, old, 4_000_000)
+    if old.operation.done:
+        assert record.operation == old.operation.SerializeToString()

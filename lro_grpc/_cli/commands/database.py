@@ -7,13 +7,15 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lro_grpc._cli.command import reporting
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
+from lro_grpc._cli.parameters import DryRun, Retention
+from lro_grpc._cli.servicers import import_here
 from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._stores.open_url import is_postgres, postgres_module, without_password
 from lro_grpc._stores.sqlite import upkeep
@@ -136,6 +138,47 @@ def copy(
         left_out += f", {number:,} damaged attempt{'s' * (number > 1)} left out"
     print(f"{copied.destination}: {copied.operations:,} operations of {copied.source}{left_out}")
     return Exit.FAILED if left_out else Exit.SUCCEEDED
+
+
+@reporting(LroError, sqlite3.Error, OSError)
+def import_(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="The operations, one a line, as JSON; - for stdin."),
+    ],
+    store: Annotated[
+        str, typer.Argument(metavar="STORE", parser=_url, help="The file of the store, or its URL.")
+    ] = str(DEFAULT),
+    unfinished: Annotated[
+        Literal["abort", "leave"],
+        typer.Option(help="Whether those that are not done fail with ABORTED, or are left out."),
+    ] = "abort",
+    retention: Retention = "30d",  # type: ignore[assignment]  # Typer parses it
+    types: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Imports a module with message types; repeatable."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> Exit:
+    """Stores operations of another server as they were; exits with 1 if any is refused."""
+    # Not at the top: no other command has to wait for these.
+    from lro_grpc._cli.import_file import import_file
+
+    for module in types or ():
+        try:
+            import_here(module)
+        except ImportError as cause:
+            raise ConfigurationError(f"--types {module}: {cause}") from cause
+    with open(0 if file == "-" else file, "rb") as lines:
+        importing = import_file(lines, store, unfinished, retention, print_message, is_dry=dry_run)
+        imported, refused = asyncio.run(importing)
+    print(
+        f"{without_password(store).removeprefix('sqlite:///')}: {imported.stored:,} operations"
+        f" {'would be imported' if dry_run else 'imported'}, {imported.skipped:,} there already"
+        + (f", {imported.left_out:,} that are not done left out" if imported.left_out else "")
+        + (f", {refused:,} lines refused" if refused else "")
+    )
+    return Exit.FAILED if refused else Exit.SUCCEEDED
 
 
 async def _copy(source: str, destination: str) -> CopyProgress:

@@ -74,9 +74,10 @@ def first_version(record: Record) -> int:
     """Returns the version of a new row.
 
     It is higher than all of an earlier row of the same name, which had fewer changes than it was
-    microseconds old: so no version stands for two records.
+    microseconds old: so no version stands for two records. It is the time of its storing, not of
+    its creation, which another server may have seen long ago.
     """
-    return max(1, record.create_time)
+    return max(1, record.update_time)
 
 
 def phase_of(record: Record) -> int:
