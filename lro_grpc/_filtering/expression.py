@@ -200,6 +200,32 @@ def is_costly(expression: Expression) -> bool:
     return isinstance(expression, (Matches, PartialFailures, InMessage))
 
 
+_STEPS_OF_A_SET = 32
+"""Positions of a pattern that are looked at, at worst, in the time of a step."""
+
+
+def steps(expression: Expression) -> Mapping[str, float]:
+    """Returns the columns that are read by their characters, with the steps that each one takes.
+
+    A step is a character of a text that a regular expression reads.
+    """
+    if isinstance(expression, Not):
+        return steps(expression.part)
+    if isinstance(expression, (And, Or)):
+        total: dict[str, float] = {}
+        for part in expression.parts:
+            for column, number in steps(part).items():
+                total[column] = total.get(column, 0) + number
+        return total
+    if isinstance(expression, Matches):
+        return {expression.column: 1 + expression.pattern.size / _STEPS_OF_A_SET}
+    if isinstance(expression, (Label, InMessage)) and isinstance(expression.test, Matches):
+        # What is read of the message or the labels is a part of them.
+        column = "labels" if isinstance(expression, Label) else expression.source.column
+        return {column: steps(expression.test)[expression.test.column]}
+    return {}
+
+
 def tells_caller(expression: Expression) -> bool:
     """Returns whether an expression asks for the caller, which a list does not show."""
     if isinstance(expression, Not):

@@ -20,6 +20,11 @@ class Source(enum.Enum):
     METADATA = "the metadata in that"
     HANDLER = "the handler's own fields of the metadata: there is less to parse"
 
+    @property
+    def column(self) -> str:
+        """The field of ``Record`` that has them."""
+        return "handler_metadata" if self is Source.HANDLER else "operation"
+
 
 class Test(Protocol):
     """A condition on a value, which stands in the column ``VALUE`` of what it is asked of."""

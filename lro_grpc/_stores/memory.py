@@ -22,6 +22,7 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.page import (
+    Effort,
     Listed,
     page_of,
     position_of,
@@ -368,15 +369,17 @@ def _page(
     found: list[Listed] = []
     at, number = b"", 0
     wanted = query.labels
+    effort = Effort(query)
     for sequence, record in while_wanted(_behind(newest_first, position, query.order), unwanted):
         if not query.covers(record):
             continue
         if any(labels.value_in(record.labels, key) != value for key, value in wanted):
             continue
-        if number == examined:
+        if number == examined or effort.ended_at:
             return page_of(found, size, at)
         number += 1
         at = position_of(query.order, sequence, record.name)
+        effort.spend(record, at)
         if query.matches(record):
             found.append(Listed(at, record.operation, record if records else None))
         if len(found) > size:

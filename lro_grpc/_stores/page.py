@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lro_grpc._filtering.expression import steps
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import Order, Page
+from lro_grpc._stores.store import Order, Page, Query
 
 LAST_SEQUENCE = 2**63 - 1
 """A sequence number beyond those of all records, which count up from 1 as they are created."""
 
 MOST_PAGE_BYTES = 3 * 1024 * 1024
 """The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
+
+MOST_STEPS = 1_000_000
+"""The most steps that a filter takes for one page, but for those of its last record. They take
+about a second."""
+
+_BYTES_OF_A_STEP = 100
+"""The bytes of an operation that are read and parsed in the time of a step."""
 
 
 class Listed(NamedTuple):
@@ -30,6 +38,36 @@ class Listed(NamedTuple):
     def size(self) -> int:
         """The bytes of all that may be large."""
         return len(self.operation) if self.record is None else self.record.large_bytes
+
+
+class Effort:
+    """The steps that a filter has taken for a page, which ends once they are too many.
+
+    They go by the lengths of what a record holds, and by nothing else: so a page of the same
+    records is the same one, whatever the machine has to do besides.
+
+    Args:
+        query: What the page is of.
+    """
+
+    def __init__(self, query: Query) -> None:
+        self.ended_at = b""
+        """The position of the record at which the page has to end; empty as long as it has not."""
+        self._columns = () if query.filter is None else tuple(steps(query.filter.expression).items())
+        self._left: float = MOST_STEPS
+
+    def spend(self, record: Record, position: bytes) -> None:
+        """Counts a record that the filter was asked about.
+
+        Args:
+            record: The record.
+            position: The position behind it.
+        """
+        self._left -= len(record.operation) / _BYTES_OF_A_STEP
+        for column, number in self._columns:
+            self._left -= number * len(getattr(record, column))
+        if self._left <= 0:
+            self.ended_at = position
 
 
 def position_of(order: Order, sequence: int, name: str) -> bytes:

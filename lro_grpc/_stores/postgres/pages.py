@@ -2,9 +2,10 @@
 
 A page is served in the order of creation, newest first, which the sequence numbers of the rows are;
 or in that of names, which have an index. It looks at no more than so many rows, whether or not it
-is full by then. If all that it lists have a label, it looks only at what has that: a table has this
-in the order of creation, too. SQL asks the filter as far as it can, and the rest of it is asked of
-the rows that are left: in a thread, for a filter may take long (``page_threads``).
+is full by then, and at fewer if the filter reads much of each (``Effort``). If all that it lists
+have a label, it looks only at what has that: a table has this in the order of creation, too. SQL
+asks the filter as far as it can, and the rest of it is asked of the rows that are left: in a
+thread, for a filter may take long (``page_threads``).
 
 Rows come in portions that are bounded in bytes as well as in number. Each is of a moment of its own
 within the call, and goes on behind the last row of the one before: so what comes and goes meanwhile
@@ -25,6 +26,7 @@ from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.page import (
     MOST_PAGE_BYTES,
+    Effort,
     Listed,
     page_of,
     position_of,
@@ -119,13 +121,21 @@ class Pages:
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
         found = _Found([], [])
+        effort = Effort(query)
         matching = condition_of(query, partial(condition, first=len(scope.parameters) + 5))
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
         left_out = () if records else NOT_ASKED
         number = most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
-        take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
-        while not found.is_full(size):
+        take = partial(
+            *(_take, query),
+            found=found,
+            size=size,
+            effort=effort,
+            damage=self._damage,
+            records=records,
+        )
+        while not (found.is_full(size) or effort.ended_at):
             ask = self._asking(scope, examined, last, matching, columns, left_out)
             rows, number, error = await read_portion(ask, number, _is_whole, MOST_PAGE_BYTES)
             if error is not None:
@@ -145,9 +155,8 @@ class Pages:
             key = rows[-1][0] if query.order is Order.NEWEST_FIRST else rows[-1][1]
             scope = scope._replace(parameters=(key, *scope.parameters[1:]))
             number = min(most, MORE * number)
-        full = found.is_full(size)
-        at = found.listed[-1].position if full else b"" if rest is None else _position(query, rest)
-        page = page_of(found.listed, size, at)
+        end = b"" if rest is None else _position(query, rest)
+        page = page_of(found.listed, size, effort.ended_at or end)
         # To find whether there is a next page, rows of it may have been looked at.
         unreachable = [name for at, name in found.damaged if _is_up_to(query, at, page.position)]
         return replace(page, unreachable=unreachable)
@@ -245,6 +254,7 @@ def _take(
     *,
     found: _Found,
     size: int,
+    effort: Effort,
     damage: Damage,
     records: bool,
 ) -> None:
@@ -258,16 +268,17 @@ def _take(
                 operation = damage.served(name, row[1])
             else:
                 damage.checked(record, integrity.fault_in_types)
-                if not query.matches(record):
-                    continue
-                operation = damage.served(name, record.operation)
+                effort.spend(record, at)
+                is_wanted = query.matches(record)
+                operation = damage.served(name, record.operation) if is_wanted else None
         except OperationDamagedError:
             found.damaged.append((at, name))
             continue
-        listed = Listed(at, operation, record if records else None)
-        found.listed.append(listed)
-        found.taken += listed.size
-        if found.is_full(size):
+        if operation is not None:
+            listed = Listed(at, operation, record if records else None)
+            found.listed.append(listed)
+            found.taken += listed.size
+        if found.is_full(size) or effort.ended_at:
             return
 
 

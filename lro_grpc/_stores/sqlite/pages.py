@@ -2,11 +2,11 @@
 
 A page is served in the order of creation, newest first, which the sequence numbers of the rows
 are; or in that of names, which have an index. It looks at no more than so many rows, whether or
-not it is full by then. If all that it lists have a label, it looks only at what has that: a table
-has this in the order of creation, too. SQL asks the filter as far as it can (``filter``), and the
-rest of it is asked of the rows that are left. All that may take half a second, of one caller's
-filter: so it is done in a thread, with a connection of its own, while the event loop goes on
-(``page_threads``). A page that nobody waits for any more ends at the next row.
+not it is full by then, and at fewer if the filter reads much of each (``Effort``). If all that it
+lists have a label, it looks only at what has that: a table has this in the order of creation, too.
+SQL asks the filter as far as it can (``filter``), and the rest of it is asked of the rows that are
+left. All that may take a second, of one caller's filter: so it is done in a thread, with a
+connection of its own, while the event loop goes on (``page_threads``). A page that nobody waits for any more ends at the next row.
 
 The rows of a page are of one moment, for they are read in one transaction. When the event loop gets
 them, that moment has passed; and they may be ahead of what was announced. So some operations are
@@ -39,6 +39,7 @@ from lro_grpc._operation import integrity, names
 from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._stores.page import (
     MOST_PAGE_BYTES,
+    Effort,
     Listed,
     page_of,
     position_of,
@@ -93,7 +94,7 @@ class _Found(NamedTuple):
     """Of each operation its name, and what the page has of it."""
     damaged: list[tuple[bytes, str]]
     """Of each row that was set aside its position, and its name."""
-    rest: bytes
+    rest: bytes = b""
     """The position behind the last row that was looked at; empty if all were."""
 
 
@@ -203,10 +204,14 @@ class Pages:
             )
             with contextlib.closing(rows):
                 damaged: list[tuple[bytes, str]] = []
+                effort = Effort(query)
                 wanted = while_wanted(rows, unwanted)
-                matched = self._matched(query, wanted, damaged, exact=exact, records=records)
+                matched = self._matched(
+                    query, wanted, damaged, effort, exact=exact, records=records
+                )
+                found = _taken(matched, damaged, size)
                 last = b"" if rest is None else _position(query, rest, rest)  # it is one of the two
-                return _taken(matched, damaged, size, last)
+                return found if found.rest else found._replace(rest=effort.ended_at or last)
         finally:
             connection.execute("ROLLBACK")
 
@@ -215,25 +220,27 @@ class Pages:
         query: Query,
         rows: Iterable[tuple[Any, ...]],
         damaged: list[tuple[bytes, str]],
+        effort: Effort,
         *,
         exact: bool,
         records: bool,
     ) -> Iterator[tuple[str, Listed]]:
         """Yields the rows that a query asks for; adds those that are damaged to ``damaged``."""
         for sequence, name, *row in rows:
+            at = _position(query, sequence, name)
             try:
                 if exact:
-                    operation, record = self._damage.served(name, row[0]), None
-                else:
-                    record = self._damage.record([name, *row], integrity.fault_in_types)
-                    if not query.matches(record):
-                        continue
+                    yield name, Listed(at, self._damage.served(name, row[0]))
+                    continue
+                record = self._damage.record([name, *row], integrity.fault_in_types)
+                effort.spend(record, at)
+                if query.matches(record):
                     operation = self._damage.served(name, record.operation)
+                    yield name, Listed(at, operation, record if records else None)
             except OperationDamagedError:
-                damaged.append((_position(query, sequence, name), str(name)))
-                continue
-            at = _position(query, sequence, name)
-            yield name, Listed(at, operation, record if records else None)
+                damaged.append((at, str(name)))
+            if effort.ended_at:
+                return
 
     def _at_hand(self, found: _Found, changed: Collection[str]) -> Mapping[str, Record]:
         """Returns the records at hand that rows may differ from; see the module."""
@@ -307,10 +314,7 @@ def _that_match(
 
 
 def _taken(
-    matched: Iterable[tuple[str, Listed]],
-    damaged: list[tuple[bytes, str]],
-    size: int,
-    rest: bytes,
+    matched: Iterable[tuple[str, Listed]], damaged: list[tuple[bytes, str]], size: int
 ) -> _Found:
     """Returns as many rows as a page has room for, and one more by which it is known to be full."""
     rows = []
@@ -320,7 +324,7 @@ def _taken(
         taken += listed.size
         if len(rows) > size or (taken > MOST_PAGE_BYTES and len(rows) > 1):
             return _Found(rows, damaged, listed.position)
-    return _Found(rows, damaged, rest)
+    return _Found(rows, damaged)
 
 
 def _scope(connection: sqlite3.Connection, query: Query, position: bytes, examined: int) -> _Scope:
