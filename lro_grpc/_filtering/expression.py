@@ -226,13 +226,17 @@ def steps(expression: Expression) -> Mapping[str, float]:
     return {}
 
 
-def tells_caller(expression: Expression) -> bool:
-    """Returns whether an expression asks for the caller, which a list does not show."""
+_OF_DESCRIPTION = frozenset({"caller", "worker"})
+"""The columns that a description tells, and a list does not."""
+
+
+def is_of_description(expression: Expression) -> bool:
+    """Returns whether an expression asks for what a description tells, and a list does not."""
     if isinstance(expression, Not):
-        return tells_caller(expression.part)
+        return is_of_description(expression.part)
     if isinstance(expression, (And, Or)):
-        return any(map(tells_caller, expression.parts))
-    return isinstance(expression, (Compare, Like, Matches)) and expression.column == "caller"
+        return any(map(is_of_description, expression.parts))
+    return isinstance(expression, (Compare, Like, Matches)) and expression.column in _OF_DESCRIPTION
 
 
 def labels_in(expression: Expression) -> Sequence[tuple[str, str]]:

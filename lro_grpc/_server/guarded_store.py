@@ -141,15 +141,15 @@ class Admitted:
     ) -> Page:
         """Returns a page of what a query asks for, as far as clients can read it.
 
-        A filter that tells who has started an operation needs ``operations.describe`` on the
-        parent. Of a page that takes long, each caller has one at a time. A call that waits for its
-        turn stays open, as a Wait does.
+        A filter that names the caller or the worker of operations needs ``operations.describe`` on
+        the parent. Of a page that takes long, each caller has one at a time. A call that waits for
+        its turn stays open, as a Wait does.
 
         Raises:
             PermissionDeniedError: If the filter tells what the caller may not know.
             LimitReachedError: If it has to wait, and as many calls stay open as may.
         """
-        if query.tells_caller:
+        if query.is_of_description:
             await self.require("operations.describe")
         read = functools.partial(
             self.store.page, query, position=position, size=size, records=records

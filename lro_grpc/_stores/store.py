@@ -32,7 +32,7 @@ from lro_grpc._filtering.expression import (
     comparisons,
     is_costly,
     labels_in,
-    tells_caller,
+    is_of_description,
 )
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion, Settlement
@@ -109,9 +109,9 @@ class Query:
         return self.filter is not None and is_costly(self.filter.expression)
 
     @property
-    def tells_caller(self) -> bool:
-        """Whether it shows who has started the operations, which those alone do not."""
-        return self.filter is not None and tells_caller(self.filter.expression)
+    def is_of_description(self) -> bool:
+        """Whether its filter asks for what DescribeOperation tells, and a list does not."""
+        return self.filter is not None and is_of_description(self.filter.expression)
 
     @property
     def labels(self) -> Sequence[tuple[str, str]]:

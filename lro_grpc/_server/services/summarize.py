@@ -62,7 +62,7 @@ class SummarizeService:
             names.check_parent(request.parent)
         parent = "" if request.parent == names.COLLECTION else request.parent
         query = Query(parent, self._filter_of(request.filter))
-        if query.tells_caller:
+        if query.is_of_description:
             await admitted.require("operations.describe")
         question = (parent, request.filter, admitted.caller)
         loop = asyncio.get_running_loop()

@@ -953,11 +953,11 @@ def test_pausing_asks_for_a_permission_of_its_own(serve: Serve, door: Door) -> N
 
 # The filter of a list that tells what the list does not show
 
-TELLING = ["caller = ann", "-caller:a OR verb = x", 'matches(caller, "a.*")', "done=true caller:*"]
+TELLING = ["caller = ann", "-worker = w", "-caller:a OR verb = x", 'matches(caller, "a.*")', "done=true caller:*"]
 
 
 @pytest.mark.parametrize("text", TELLING)
-def test_a_filter_that_names_the_caller_needs_leave_to_describe(
+def test_a_filter_that_names_the_caller_or_the_worker_needs_leave_to_describe(
     serve: Serve, door: Door, hook_keyword: str, text: str
 ) -> None:
     server = guarded(serve, door, hook_keyword)
