@@ -23,7 +23,16 @@ _MOST_TRIED = 4
 
 
 class AddressRefusedError(httpcore.ConnectError):
-    """A host has an address that must not be connected to."""
+    """A host has an address that must not be connected to.
+
+    Args:
+        why: The reason, as a sentence goes on behind "its address".
+        address: The address; empty for none.
+    """
+
+    def __init__(self, why: str, address: str = "") -> None:
+        super().__init__(f"its address {why}")
+        self.address = address
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -62,7 +71,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             why = self._refusal(address)
             if why:
-                raise AddressRefusedError(f"its address {address} {why}")
+                raise AddressRefusedError(why, address)
         failure: Exception | None = None
         for address in addresses[:_MOST_TRIED]:
             try:
@@ -82,7 +91,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Refuses: a URL leads to no file."""
         del path, timeout, socket_options
-        raise AddressRefusedError("a webhook is sent by TCP alone")
+        raise AddressRefusedError("is a file; a webhook is sent by TCP alone")
 
     async def sleep(self, seconds: float) -> None:
         """Returns after that many seconds."""

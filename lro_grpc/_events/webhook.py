@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import email.utils
 import ipaddress
+import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -32,9 +33,15 @@ from lro.v1 import completion_event_pb2
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import Code, ConfigurationError, RetryableError, UndeliverableError, cut
 from lro_grpc._events.addresses import Network, refusal
-from lro_grpc._events.connecting import CheckedBackend, Resolve, system_addresses
+from lro_grpc._events.connecting import (
+    AddressRefusedError,
+    CheckedBackend,
+    Resolve,
+    system_addresses,
+)
 from lro_grpc._operation.completion_event import CompletionEvent
 from lro_grpc._runtime.options import check_flag, check_function
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import BoundedThreads
 
 TYPE = "lro.v1.operation.done"
@@ -141,6 +148,15 @@ class Webhook:
                 f"{target.host} has not answered within {_SECONDS:g} s",
                 code=Code.DEADLINE_EXCEEDED,
             ) from cause
+        except AddressRefusedError as cause:
+            # The caller may be a stranger, to whom the addresses of this network are no business.
+            PROCESS.say(
+                logging.WARNING,
+                f"{event.name}: its event is not sent to {target.host}: {cause}: {cause.address}",
+                kind=AddressRefusedError,
+                extra={"operation": event.name},
+            )
+            raise RetryableError(f"{target.host} cannot be reached: {cause}") from cause
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as cause:
             why = str(cause) or type(cause).__name__
             raise RetryableError(f"{target.host} cannot be reached: {cut(why)}") from cause

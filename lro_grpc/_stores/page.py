@@ -53,7 +53,8 @@ class Effort:
     def __init__(self, query: Query) -> None:
         self.ended_at = b""
         """The position of the record at which the page has to end; empty as long as it has not."""
-        self._columns = () if query.filter is None else tuple(steps(query.filter.expression).items())
+        read = {} if query.filter is None else steps(query.filter.expression)
+        self._columns = tuple(read.items())
         self._left: float = MOST_STEPS
 
     def spend(self, record: Record, position: bytes) -> None:

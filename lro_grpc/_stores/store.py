@@ -31,8 +31,8 @@ from lro_grpc._filtering.expression import (
     Filter,
     comparisons,
     is_costly,
-    labels_in,
     is_of_description,
+    labels_in,
 )
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion, Settlement

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lro.v1 import completion_event_pb2
@@ -83,9 +85,12 @@ def test_a_row_with_other_values_is_unsound(field: str, wrong: object) -> None:
     assert not completion.is_sound(of()._replace(**{field: wrong}))  # type: ignore[arg-type]
 
 
-def delivery(destination: str, taken_at: float = 0.0) -> Delivery:
-    event = CompletionEvent("id", completion_event_pb2.CompletionEvent(), 1)
-    return Delivery(of(), event, destination, taken_at)
+def delivery(
+    destination: str, taken_at: float = 0.0, caller: str = "", attempt_count: int = 1
+) -> Delivery:
+    data = completion_event_pb2.CompletionEvent(caller=caller)
+    event = CompletionEvent("id", data, attempt_count)
+    return Delivery(of()._replace(attempt_count=attempt_count), event, destination, taken_at)
 
 
 def begun(queue: DeliveryQueue) -> list[Delivery]:
@@ -110,6 +115,28 @@ def test_so_many_are_told_at_a_time_and_few_to_one_destination() -> None:
     assert [one.destination for one in begun(queue)] == [f"d{MOST - MOST_EACH}"]
     queue.end(slow[0])
     assert [one.destination for one in begun(queue)] == ["slow"]
+
+
+@pytest.mark.parametrize("of_one", [{"caller": "ann"}, {"attempt_count": 2}])
+def test_half_of_the_places_are_left_to_others(of_one: dict[str, Any]) -> None:
+    """A caller may name many hosts that are slow; and what was slow before may be so again."""
+    queue = DeliveryQueue()
+    for number in range(MOST):
+        queue.add(delivery(f"s{number}", **of_one))
+    slow = begun(queue)
+    assert len(slow) == MOST // 2
+    for number in range(MOST):
+        queue.add(delivery(f"d{number}", caller=f"c{number}"))
+    assert len(begun(queue)) == MOST // 2
+    queue.end(slow[0])
+    assert [one.destination for one in begun(queue)] == [f"s{MOST // 2}"]
+
+
+def test_callers_that_nobody_knows_are_not_one() -> None:
+    queue = DeliveryQueue()
+    for number in range(MOST):
+        queue.add(delivery(f"d{number}"))
+    assert len(begun(queue)) == MOST
 
 
 def test_what_waits_for_too_long_leaves_its_room_to_others() -> None:

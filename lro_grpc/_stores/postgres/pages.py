@@ -79,13 +79,19 @@ class _Found:
     listed: list[Listed]
     damaged: list[tuple[bytes, str]]
     """Of each row that was set aside its position, and its name."""
+    effort: Effort
     taken: int = 0
     """The bytes of the operations."""
 
-    def is_full(self, size: int) -> bool:
-        """Whether there is one operation more than a page has room for."""
+    def add(self, listed: Listed) -> None:
+        """Adds an operation."""
+        self.listed.append(listed)
+        self.taken += listed.size
+
+    def is_over(self, size: int) -> bool:
+        """Whether there is one operation more than a page has room for, or effort for no other."""
         too_large = self.taken > MOST_PAGE_BYTES and len(self.listed) > 1
-        return len(self.listed) > size or too_large
+        return len(self.listed) > size or too_large or bool(self.effort.ended_at)
 
 
 class Pages:
@@ -120,22 +126,14 @@ class Pages:
         scope = await self._scope(query, position, examined)
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
-        found = _Found([], [])
-        effort = Effort(query)
+        found = _Found([], [], Effort(query))
         matching = condition_of(query, partial(condition, first=len(scope.parameters) + 5))
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
         left_out = () if records else NOT_ASKED
         number = most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
-        take = partial(
-            *(_take, query),
-            found=found,
-            size=size,
-            effort=effort,
-            damage=self._damage,
-            records=records,
-        )
-        while not (found.is_full(size) or effort.ended_at):
+        take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
+        while not found.is_over(size):
             ask = self._asking(scope, examined, last, matching, columns, left_out)
             rows, number, error = await read_portion(ask, number, _is_whole, MOST_PAGE_BYTES)
             if error is not None:
@@ -156,7 +154,7 @@ class Pages:
             scope = scope._replace(parameters=(key, *scope.parameters[1:]))
             number = min(most, MORE * number)
         end = b"" if rest is None else _position(query, rest)
-        page = page_of(found.listed, size, effort.ended_at or end)
+        page = page_of(found.listed, size, found.effort.ended_at or end)
         # To find whether there is a next page, rows of it may have been looked at.
         unreachable = [name for at, name in found.damaged if _is_up_to(query, at, page.position)]
         return replace(page, unreachable=unreachable)
@@ -254,7 +252,6 @@ def _take(
     *,
     found: _Found,
     size: int,
-    effort: Effort,
     damage: Damage,
     records: bool,
 ) -> None:
@@ -265,20 +262,16 @@ def _take(
         record = record_from(row) if len(row) == len(COLUMNS) else None
         try:
             if record is None:
-                operation = damage.served(name, row[1])
+                found.add(Listed(at, damage.served(name, row[1])))
             else:
                 damage.checked(record, integrity.fault_in_types)
-                effort.spend(record, at)
-                is_wanted = query.matches(record)
-                operation = damage.served(name, record.operation) if is_wanted else None
+                found.effort.spend(record, at)
+                if query.matches(record):
+                    operation = damage.served(name, record.operation)
+                    found.add(Listed(at, operation, record if records else None))
         except OperationDamagedError:
             found.damaged.append((at, name))
-            continue
-        if operation is not None:
-            listed = Listed(at, operation, record if records else None)
-            found.listed.append(listed)
-            found.taken += listed.size
-        if found.is_full(size) or effort.ended_at:
+        if found.is_over(size):
             return
 
 

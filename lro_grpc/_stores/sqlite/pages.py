@@ -6,7 +6,8 @@ not it is full by then, and at fewer if the filter reads much of each (``Effort`
 lists have a label, it looks only at what has that: a table has this in the order of creation, too.
 SQL asks the filter as far as it can (``filter``), and the rest of it is asked of the rows that are
 left. All that may take a second, of one caller's filter: so it is done in a thread, with a
-connection of its own, while the event loop goes on (``page_threads``). A page that nobody waits for any more ends at the next row.
+connection of its own, while the event loop goes on (``page_threads``). A page that nobody waits for
+any more ends at the next row.
 
 The rows of a page are of one moment, for they are read in one transaction. When the event loop gets
 them, that moment has passed; and they may be ahead of what was announced. So some operations are

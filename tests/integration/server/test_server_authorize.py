@@ -953,7 +953,13 @@ def test_pausing_asks_for_a_permission_of_its_own(serve: Serve, door: Door) -> N
 
 # The filter of a list that tells what the list does not show
 
-TELLING = ["caller = ann", "-worker = w", "-caller:a OR verb = x", 'matches(caller, "a.*")', "done=true caller:*"]
+TELLING = [
+    "caller = ann",
+    "-worker = w",
+    "-caller:a OR verb = x",
+    'matches(caller, "a.*")',
+    "done=true caller:*",
+]
 
 
 @pytest.mark.parametrize("text", TELLING)

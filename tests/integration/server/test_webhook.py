@@ -291,19 +291,24 @@ async def test_no_url_leads_to_metadata(host: str) -> None:
         hook(f"http://{host}/"),
         hook(requested(f"http://{host}/"), allow=["0.0.0.0/0", ipaddress.ip_network("::/0")]),
     ):
-        with pytest.raises(RetryableError, match=r"its address .* is a link's, a cloud's own"):
+        with pytest.raises(RetryableError, match=r"its address is a link's, a cloud's own"):
             await webhook(event())
 
 
 @pytest.mark.parametrize(
     "answer", [["93.184.216.34", "127.0.0.1"], ["127.0.0.1", "93.184.216.34"], ["127.0.0.1", "::1"]]
 )
-async def test_a_host_with_one_address_that_is_refused_gets_nothing(answer: list[str]) -> None:
+async def test_a_host_with_one_address_that_is_refused_gets_nothing(
+    answer: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the address; a description, which a stranger may read, has not."""
     async with receiving() as receiver:
         webhook = hook(requested(f"http://host.test:{receiver.port}"), resolve=resolving(answer))
-        with pytest.raises(RetryableError, match=r"its address .* is not public"):
+        with pytest.raises(RetryableError, match=r"its address is not public") as refused:
             await webhook(event())
     assert receiver.connections == 0
+    assert "127.0.0.1" not in str(refused.value)
+    assert "host.test: its address is not public: 127.0.0.1" in caplog.text
 
 
 async def test_a_host_is_looked_up_once_for_each_connection() -> None:
@@ -314,7 +319,7 @@ async def test_a_host_is_looked_up_once_for_each_connection() -> None:
             requested(f"http://host.test:{receiver.port}"), resolve=looked_up, allow=LOCAL
         )
         await webhook(event())
-        with pytest.raises(RetryableError, match=r"169\.254\.169\.254 is a link's"):
+        with pytest.raises(RetryableError, match="its address is a link's"):
             await webhook(event())
     assert receiver.received[0].headers["host"] == f"host.test:{receiver.port}"
     assert receiver.connections == 1
