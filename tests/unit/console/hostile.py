@@ -16,6 +16,9 @@ from lro_grpc import _anys
 ODD = "<>&\"'`{}\\/\0\r\n\t\x1b\x7f\x85\xad\u061c\u200b\u200d\u202e\u2066\u2028\u3164\ufeff💥ß"
 """Characters that mean something to HTML, to a template, to a terminal, or to the eye."""
 
+_MOST_BYTES = 8 * 1024 * 1024
+"""Twice what a client reads of a server: more need not be tried, and takes gigabytes."""
+
 texts = st.one_of(
     st.sampled_from(
         (
@@ -188,7 +191,10 @@ def descriptions() -> st.SearchStrategy[DescribeOperationResponse]:
         )
         made.wait_reasons.extend([1, 2, 3, 4, number])  # type: ignore[list-item]
         made.actions.extend([1, 2, 3, 4, 5, 6, number])  # type: ignore[list-item]
-        for at in range(60):
+        room = max(0, _MOST_BYTES - made.ByteSize()) // max(
+            1, 0 if error is None else error.ByteSize()
+        )
+        for at in range(min(60, 1 + room)):
             made.attempts.add(
                 number=at,
                 worker=text,
