@@ -50,6 +50,7 @@ name                                instrument     unit           attributes
 ``lro.operation.attempt.active``    updowncounter  {attempt}      method
 ``lro.operation.live``              gauge          {operation}    method, state
 ``lro.operation.oldest_ready.age``  gauge          s              method
+``lro.delivery.pending``            gauge          {event}
 ``lro.operation.waiter.active``     updowncounter  {call}
 ``lro.operation.wait.duration``     histogram      s              ``lro.wait.end``
 ``lro.store.call.duration``         histogram      s              ``lro.store.call``, ``error.type``
@@ -65,12 +66,16 @@ the server's ``max_wait``; the server is in its ``drain``; or there was ``no_pla
 call that waits. ``lro.store.call`` is a method of ``lro_grpc.stores.Store``; its ``error.type`` is
 the exception's class.
 
-The two gauges are of all operations of the store that are not done, whichever process works on
-them, counted every 15 seconds: up to 100,000 of a method and a state, hidden ones included. So each
-replica tells the same numbers: take their maximum (``max by``), never their sum. ``method`` is one
-that the process serves, and ``other`` for all the rest. ``oldest_ready.age`` is how long the oldest
-operation that could begin has waited for a free place, 0 if none does. Nothing is counted unless
-metrics go anywhere, and nothing is told while the store does not answer.
+The three gauges are of the store, whichever process works on its operations, counted every 15
+seconds. So each replica tells the same numbers: take their maximum (``max by``), never their sum.
+Nothing is counted unless metrics go anywhere, and nothing is told while the store does not answer.
+
+* ``live`` is of operations that are not done: up to 100,000 of a method and a state, hidden ones
+  included. ``method`` is one that the process serves, and ``other`` for all the rest.
+* ``oldest_ready.age`` is how long the oldest operation that could begin has waited for a free
+  place, 0 if none does.
+* ``delivery.pending`` is of completion events that wait to be delivered, or to be delivered again:
+  up to 10,000, and none that was given up.
 """
 
 from __future__ import annotations
@@ -159,6 +164,7 @@ class OpenTelemetry:
         self._meter_provider = meter_provider
         self._live: Sequence[metrics.Observation] = ()
         self._oldest_ready: Sequence[metrics.Observation] = ()
+        self._pending: Sequence[metrics.Observation] = ()
         # The callbacks run in a thread of the reader's: they read what was counted last.
         meter.create_observable_gauge(
             "lro.operation.live",
@@ -171,6 +177,12 @@ class OpenTelemetry:
             [lambda _: self._oldest_ready],
             "s",
             "How long the oldest operation that is ready has been so.",
+        )
+        meter.create_observable_gauge(
+            "lro.delivery.pending",
+            [lambda _: self._pending],
+            "{event}",
+            "Completion events of all processes that wait to be delivered.",
         )
         self._call_duration = seconds(
             "lro.store.call.duration", _SHORT, "How long the store takes to answer."
@@ -230,9 +242,12 @@ class OpenTelemetry:
         return not type(provider).__module__.startswith("opentelemetry.metrics")
 
     def counted(
-        self, live: Mapping[tuple[str, int], int], oldest_ready: Mapping[str, float]
+        self,
+        live: Mapping[tuple[str, int], int],
+        oldest_ready: Mapping[str, float],
+        pending_deliveries: int | None,
     ) -> None:
-        """Takes how many operations are not done, for the next reader."""
+        """Takes how many operations are not done, or not told of, for the next reader."""
         self._live = [
             metrics.Observation(
                 number, {_METHOD: method.removeprefix("/"), _STATE: JOB.name_of(state)}
@@ -243,6 +258,8 @@ class OpenTelemetry:
             metrics.Observation(age, {_METHOD: method.removeprefix("/")})
             for method, age in oldest_ready.items()
         ]
+        numbers = [] if pending_deliveries is None else [pending_deliveries]
+        self._pending = [metrics.Observation(number) for number in numbers]
 
     def waiting(self, change: int) -> None:
         """See :class:`lro_grpc.Telemetry`."""

@@ -122,6 +122,18 @@ class Completions(StoreCases):
         assert {one.key: one.given_up for one in found} == {one.key: False, other.key: True}
 
     @with_store
+    async def test_those_that_wait_to_be_told_are_counted(self, store: Store) -> None:
+        """With those that are taken, or are due later; what is given up waits no more."""
+        assert await store.pending_completions() == 0
+        one, other, last = [await self._done(store, name) for name in ("op-1", "op-2", "op-3")]
+        assert await store.pending_completions() == 3
+        assert await store.pending_completions(2) == 2
+        again, over = failed(one, ERROR, self.time, lambda: 0.0), given_up(other, ERROR)
+        await store.settle_completions([(one, again), (other, over), (last, None)])
+        assert await store.pending_completions(1) == 1
+        assert await store.pending_completions() == 1
+
+    @with_store
     async def test_completions_are_taken_in_the_order_in_which_they_are_due(
         self, store: Store
     ) -> None:

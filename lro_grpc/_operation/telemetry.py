@@ -109,13 +109,18 @@ class CountsTelemetry(Protocol):
         ...
 
     def counted(
-        self, live: Mapping[tuple[str, int], int], oldest_ready: Mapping[str, float]
+        self,
+        live: Mapping[tuple[str, int], int],
+        oldest_ready: Mapping[str, float],
+        pending_deliveries: int | None,
     ) -> None:
         """Takes the latest numbers, on the event loop; those before hold no more.
 
         Args:
             live: How many operations are not done, by their methods and their ``JobState``.
             oldest_ready: For how many seconds the oldest one that is ready has been so, by method.
+            pending_deliveries: How many completion events wait to be delivered; None for an
+                unknown number.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Tells telemetry how many operations wait and run, in all processes that share the store.
+"""Tells telemetry how many operations wait, run and are to be told of, in all processes of a store.
 
 Every 15 seconds they are counted, if telemetry wants that: whoever reads the numbers reads what was
 told last, and asks nothing. There are numbers for the methods that this process serves, also where
@@ -60,22 +60,27 @@ class LiveCounts:
         if self._telling is not None and self._telemetry is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
-            self._telemetry.counted({}, {})
+            self._tell_nothing(self._telemetry)
 
     async def _keep_telling(self, telemetry: CountsTelemetry) -> None:
         while True:
             try:
                 if telemetry.wants_counts:
-                    self._tell(telemetry, await self._store.counts(Query(ANY_PARENT), examined=1))
+                    counts = await self._store.counts(Query(ANY_PARENT), examined=1)
+                    self._tell(telemetry, counts, await self._store.pending_completions())
             except UnavailableError:
-                telemetry.counted({}, {})  # no numbers are better than old ones
+                self._tell_nothing(telemetry)
             except Exception as error:  # noqa: BLE001 - a bug in one count must not end them all
-                telemetry.counted({}, {})
+                self._tell_nothing(telemetry)
                 text = "the operations could not be counted for metrics; trying again"
                 PROCESS.say(logging.ERROR, text, error=error)
             await self._clock.sleep(_SECONDS)
 
-    def _tell(self, telemetry: CountsTelemetry, counts: Counts) -> None:
+    def _tell_nothing(self, telemetry: CountsTelemetry) -> None:
+        """Takes back the numbers: none are better than old ones."""
+        telemetry.counted({}, {}, None)
+
+    def _tell(self, telemetry: CountsTelemetry, counts: Counts, pending: int) -> None:
         live: Counter[tuple[str, int]] = Counter()
         live.update({(method, state): 0 for method in self._methods for state in _STATES})
         for one in counts.counts:
@@ -86,7 +91,7 @@ class LiveCounts:
             age = clock.seconds(max(0, self._store.now() - oldest.since))
             told = self._told(method)
             ages[told] = max(age, ages.get(told, 0.0))
-        telemetry.counted(live, ages)
+        telemetry.counted(live, ages, pending)
 
     def _told(self, method: str) -> str:
         return method if method in self._methods else OTHER

@@ -13,6 +13,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MOST_COUNTED,
     MOST_EXAMINED,
+    MOST_PENDING,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -188,6 +189,10 @@ class ForwardingStore:
     async def read_completion(self, name: str, create_time: int) -> Completion | None:
         """Returns the completion of an operation, without its event."""
         return await self._call(self._store.read_completion, name, create_time)
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        """Returns how many completions wait to be told."""
+        return await self._call(self._store.pending_completions, most)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, if the store is a shared one."""

@@ -33,6 +33,7 @@ from lro_grpc._stores.refusals import check_same_request, in_progress, name_take
 from lro_grpc._stores.store import (
     MOST_COUNTED,
     MOST_EXAMINED,
+    MOST_PENDING,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -308,6 +309,11 @@ class MemoryStore:
         """Returns the completion of an operation, without its event."""
         known = self._completions.get((name, create_time))
         return known and known._replace(event=b"")
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        """Returns how many completions wait to be told."""
+        waiting = (one for one in self._completions.values() if not one.given_up)
+        return len(list(itertools.islice(waiting, most)))
 
     def _keep(self, before: Record | None, record: Record) -> None:
         completion = completed(before, record)

@@ -65,6 +65,9 @@ MOST_COUNTED = 100_000
 MOST_SUMMARIZED = 20_000
 """The newest operations among which those that are done are counted."""
 
+MOST_PENDING = 10_000
+"""The most completions that are counted while they wait to be told."""
+
 MOST_LABELS_COUNTED = 8
 """The most labels of a filter of which a store finds the one that the fewest operations have."""
 
@@ -540,6 +543,16 @@ class Store(Protocol):
         Args:
             name: The operation's name.
             create_time: The operation's.
+        """
+        ...
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        """Returns how many completions wait to be told, those that were taken among them.
+
+        What is given up does not wait. It holds up no other call.
+
+        Args:
+            most: The most to look at: where there are more, they are not counted. Positive.
         """
         ...
 

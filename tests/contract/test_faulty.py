@@ -14,6 +14,7 @@ from lro_grpc._errors import LroError, OperationNotFoundError, UnavailableError
 from lro_grpc._operation.events import apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc._stores.store import MOST_PENDING
 from lro_grpc._testing.faulty_store import Faults, FaultyStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Claimed, MemoryStore, SqliteStore
@@ -137,6 +138,9 @@ class PatientStore:
 
     async def read_completion(self, name: str, create_time: int) -> Completion | None:
         return await self._again(lambda: self._store.read_completion(name, create_time))
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        return await self._again(lambda: self._store.pending_completions(most))
 
     async def operation(self, name: str) -> bytes:
         return await self._again(lambda: self._store.operation(name))

@@ -314,6 +314,7 @@ OTHER_CALLS: dict[str, Call] = {
         {"lro_outbox_due", BY_COMPLETION},
     ),
     "settle_completions": (settle, {"lro_outbox_due", BY_COMPLETION}),
+    "pending_completions": (lambda store: store.pending_completions(50), {"lro_outbox_due"}),
     "read_completion": (lambda store: store.read_completion(NAME, START), {BY_COMPLETION}),
 }
 

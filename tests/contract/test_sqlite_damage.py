@@ -29,8 +29,9 @@ from lro_grpc import (
     OperationNotFoundError,
     UnavailableError,
 )
-from lro_grpc._operation.events import Claim, Report, Succeed, TimePassed
+from lro_grpc._operation.events import Cancel, Claim, Report, Succeed, TimePassed
 from lro_grpc._operation.record import Record
+from lro_grpc._stores.sqlite.upkeep import check
 from lro_grpc.stores import Query
 
 
@@ -64,6 +65,29 @@ async def test_what_is_leased_and_damaged_keeps_nobody_from_taking_over_the_rest
     await damage(file, "attempt = 'x'", BAD)
     async with opened(file) as store:
         assert sorted(one.name for one in await store.leased()) == GOOD
+
+
+@pytest.mark.parametrize("damaged", ["attempt_count = 'x'", "event = 1"])
+async def test_a_damaged_completion_is_named_once_and_holds_up_no_other(
+    file: str, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    """Nobody is told of its operation; whoever looks is told of that."""
+    await three(file, notify=True)
+    async with opened(file) as store:
+        await store.apply_all([(name, Cancel()) for name in (BAD, *GOOD)])
+    with contextlib.closing(sqlite3.connect(path_of(file))) as connection, connection:
+        connection.execute(f"UPDATE outbox SET {damaged} WHERE name = ?", (BAD,))
+    async with opened(file) as store:
+        taken = await store.take_completions(9, LEASE)
+        assert sorted(one.name for one in taken) == GOOD
+        await store.settle_completions([(one, one._replace(next_time=0)) for one in taken])
+        assert len(await store.take_completions(9, LEASE)) == 2
+        await store.read(BAD)
+    (said,) = errors(caplog)
+    assert said.startswith(f"the completion of {BAD!r} is damaged")
+    assert list(check(Path(path_of(file)))) == [
+        f"operation {BAD!r}: the row of its completion is none"
+    ]
 
 
 async def test_a_damaged_row_stops_no_removal_of_others(file: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 
 from lro_grpc._operation.completion import LEASE, Completion
+from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.sqlite import schema
 from lro_grpc._stores.sqlite.outbox import Outbox
 
@@ -31,7 +32,7 @@ def test_a_look_at_the_file_is_short_however_many_completions_have_come() -> Non
         schema.upgrade(connection, 0)
         marks = ", ".join("?" * len(Completion._fields))
         connection.executemany(f"INSERT INTO outbox VALUES ({marks})", came)
-        outbox = Outbox(connection, lambda: NOW)
+        outbox = Outbox(connection, lambda: NOW, Damage().lines)
         for begin in range(0, len(came), 100):
             outbox.keep(came[begin : begin + 100])
         connection.set_progress_handler(count, STEPS)

@@ -17,7 +17,8 @@ it began.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._runtime.turns import Turns
@@ -26,6 +27,7 @@ from lro_grpc._stores.postgres.connections import Session, Transaction
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.rows import DELAYED, LEASED, READY, RESTING
+from lro_grpc._stores.postgres.statements import Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.store import Counts, Query
@@ -50,12 +52,13 @@ class Counting:
     """Counts the operations of one store.
 
     Args:
-        table: The name of the table.
+        statements: Those of its tables.
         session: The connection.
     """
 
-    def __init__(self, table: str, session: Session) -> None:
-        self._table = table
+    def __init__(self, statements: Statements, session: Session) -> None:
+        self._table = statements.table
+        self._pending = statements.pending_completions
         self._session = session
         self._turns = Turns(1)
         self._closing = False
@@ -73,20 +76,34 @@ class Counting:
         Raises:
             UnavailableError: If the store is closed, or the database does not answer.
         """
+        tally = Tally()
+        async with self._transaction() as transaction:
+            if query.filter is None:
+                await self._count_entries(transaction, tally, query, most)
+                await self._count_leased(transaction, tally, query, most)
+            earliest = await self._count_newest(transaction, tally, query, query.examined(examined))
+        return tally.counts(most, earliest, is_filtered=query.filter is not None)
+
+    async def pending_completions(self, most: int) -> int:
+        """Returns how many completions wait to be told; see ``Store.pending_completions``.
+
+        Raises:
+            UnavailableError: If the store is closed, or the database does not answer.
+        """
+        async with self._transaction() as transaction:
+            ((number,),) = await transaction.fetch(self._pending, most)
+        return int(number)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        """Begins a transaction, when that of another call has ended."""
         await self._turns.take()
         try:
             if self._closing:
                 raise closed()
-            tally = Tally()
             async with self._session.transaction() as transaction:
                 await transaction.fetch(_TIMEOUT)
-                if query.filter is None:
-                    await self._count_entries(transaction, tally, query, most)
-                    await self._count_leased(transaction, tally, query, most)
-                earliest = await self._count_newest(
-                    transaction, tally, query, query.examined(examined)
-                )
-            return tally.counts(most, earliest, is_filtered=query.filter is not None)
+                yield transaction
         finally:
             self._turns.give_back()
 

@@ -239,6 +239,11 @@ class Statements:
             f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])}, ''::bytea FROM {outbox}"
             " WHERE name = $1 AND create_time = $2"
         )
+        # What is given up is due after all that waits, but where its operation is soon forgotten.
+        self.pending_completions = (
+            f"SELECT count(*) FROM (SELECT given_up FROM {outbox} ORDER BY next_time LIMIT $1)"
+            " AS first WHERE NOT given_up"
+        )
         self.claim = _first_ready(
             f"version, {bounded(COLUMNS, '$4')}",
             f"version, {', '.join(COLUMNS)}",

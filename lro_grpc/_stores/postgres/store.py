@@ -47,6 +47,7 @@ from lro_grpc._stores.postgres.writer_parts import WriterParts
 from lro_grpc._stores.store import (
     MOST_COUNTED,
     MOST_EXAMINED,
+    MOST_PENDING,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -120,7 +121,7 @@ class PostgresStore:
         self._writer = Writer(parts, creating, changing, claiming)
         self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, statements.labels, pool, damage)
-        self._counting = Counting(statements.table, Session(options))
+        self._counting = Counting(statements, Session(options))
         direct = options.of_notices()
         self._notices = Notices(
             prepared.schema,
@@ -302,6 +303,11 @@ class PostgresStore:
         """Returns the completion of an operation, without its event."""
         with self._telling():
             return await self._table.read_completion(self._pool, name, create_time)
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        """Returns how many completions wait to be told."""
+        with self._telling():
+            return await self._counting.pending_completions(most)
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
         with self._telling():

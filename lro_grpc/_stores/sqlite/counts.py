@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import CLAIMABLE_STATES
@@ -39,6 +40,8 @@ from lro_grpc._stores.tally import (
     Rounds,
     Tally,
 )
+
+T = TypeVar("T")
 
 _READY_METHODS = (
     "WITH RECURSIVE found(method) AS ("
@@ -75,6 +78,13 @@ _LEASED_ROWS = (
 )
 
 
+# What is given up is due after all that waits, but where its operation is soon to be forgotten.
+_PENDING = (
+    "SELECT count(*) FROM (SELECT given_up FROM outbox INDEXED BY outbox_due ORDER BY next_time"
+    " LIMIT ?) WHERE NOT given_up"
+)
+
+
 class Counting:
     """Counts the operations of one file.
 
@@ -98,11 +108,23 @@ class Counting:
         Raises:
             UnavailableError: If the store is closed, or SQLite fails.
         """
+        return await self._in_thread(self._count, query, most, examined)
+
+    async def pending_completions(self, most: int) -> int:
+        """Returns how many completions wait to be told; see ``Store.pending_completions``.
+
+        Raises:
+            UnavailableError: If the store is closed, or SQLite fails.
+        """
+        ((number,),) = await self._in_thread(self._fetch, _PENDING, most)
+        return int(number)
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         if self._closing:
             raise closed()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._count, query, most, examined)
+            return await loop.run_in_executor(self._thread, call, *arguments)
         except sqlite3.Error as cause:
             raise unavailable(cause) from cause
 

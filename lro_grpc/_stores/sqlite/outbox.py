@@ -11,6 +11,7 @@ that can be at the earliest.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Collection, Sequence
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 
 from lro_grpc._operation.completion import Completion, Settlement, is_sound, taken
 from lro_grpc._operation.publication import LAST_TIME
+from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._stores.damage import MOST_SET_ASIDE
 from lro_grpc._stores.sqlite.connection import unavailable
 from lro_grpc._stores.sqlite.schema import completion_of
 from lro_grpc._stores.store import Now
@@ -49,11 +52,15 @@ class Outbox:
     Args:
         connection: Reads the file.
         now: Returns the time in microseconds since 1970 UTC.
+        lines: Logs what is damaged.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now: Now) -> None:
+    def __init__(self, connection: sqlite3.Connection, now: Now, lines: RepeatedLines) -> None:
         self._connection = connection
         self._now = now
+        self._lines = lines
+        self._damaged: set[object] = set()
+        """The keys of damaged rows that the log has named."""
         self._new: deque[Completion] = deque()
         self._new_bytes = 0
         self._leases: dict[tuple[str, int], _Lease] = {}
@@ -101,6 +108,7 @@ class Outbox:
         with contextlib.closing(self._connection.execute(_DUE, (now,))) as due:
             for row in due:
                 if not is_sound(row):
+                    self._say_damaged(row)
                     continue
                 one = self._with_lease(completion_of(row))
                 if one.next_time > now or one.key in at_hand:
@@ -108,6 +116,7 @@ class Outbox:
                 ((event,),) = self._connection.execute(_EVENT, one.key).fetchall()
                 one = one._replace(event=event)
                 if not is_sound(one):
+                    self._say_damaged(one)
                     continue
                 some.append(one)
                 size += one.size
@@ -118,6 +127,15 @@ class Outbox:
         # A time that is damaged may be a text, which comes after all numbers.
         self._look_time = min((later if type(later) is int else LAST_TIME, *leases))
         return some
+
+    def _say_damaged(self, row: Sequence[object]) -> None:
+        """Says once that a row is damaged: each look at the file finds it again."""
+        name, create_time, *_ = row
+        if (name, create_time) in self._damaged or len(self._damaged) == MOST_SET_ASIDE:
+            return
+        self._damaged.add((name, create_time))
+        text = f"the completion of {name!r} is damaged, and nobody will be told of that operation"
+        self._lines.say(logging.ERROR, text, kind="completion", extra={"operation": str(name)})
 
     def still_ours(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
         """Returns the settlements of what nobody has taken since, and of what was told."""

@@ -57,6 +57,7 @@ from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc._stores.store import (
     MOST_COUNTED,
     MOST_EXAMINED,
+    MOST_PENDING,
     MOST_SUMMARIZED,
     Change,
     Claimed,
@@ -180,7 +181,7 @@ class SqliteStore:
             self._close_files()
             raise
         self._write_connection.execute("PRAGMA busy_timeout = 0")  # the writer itself waits
-        self._outbox = Outbox(self._read_connection, self._now)
+        self._outbox = Outbox(self._read_connection, self._now, self._damage.lines)
         self._writer = Writer(
             self._write_connection,
             self._files,
@@ -432,6 +433,11 @@ class SqliteStore:
         """Returns the completion of an operation, without its event."""
         with self._telling():
             return self._outbox.read(name, create_time)
+
+    async def pending_completions(self, most: int = MOST_PENDING) -> int:
+        """Returns how many completions wait to be told."""
+        with self._telling():
+            return await self._counting.pending_completions(most)
 
     def _ready(self, method: str, most: int) -> list[tuple[Any]]:
         """Returns the rows of so many names of a method that are ready, oldest first."""

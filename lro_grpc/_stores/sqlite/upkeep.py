@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation import integrity, labels
+from lro_grpc._operation import completion, integrity, labels
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
 from lro_grpc._stores.sqlite.new_file import new_file
-from lro_grpc._stores.sqlite.schema import COLUMNS, check_ours, record_of
+from lro_grpc._stores.sqlite.schema import COLUMNS, COMPLETION_COLUMNS, check_ours, record_of
 
 _ATTEMPTS = (
     f"SELECT a.operation, name, {', '.join(f'a.{name}' for name in AttemptRecord._fields)}"
     " FROM attempts AS a LEFT JOIN operations ON sequence = a.operation"
     " ORDER BY a.operation, a.number"
 )
+
+_COMPLETIONS = f"SELECT {COMPLETION_COLUMNS} FROM outbox ORDER BY rowid"
 
 _NO_LABELS = (
     "SELECT l.key, l.value, l.operation FROM labels AS l LEFT JOIN operations"
@@ -55,8 +57,8 @@ class Sizes(NamedTuple):
 def check(path: Path) -> Iterator[str]:
     """Yields what is damaged: first in the structure of the database, then in single operations.
 
-    Those are the operations that a server would set aside, and the attempts that it tells nothing
-    of but their numbers.
+    Those are the operations that a server would set aside, the attempts that it tells nothing of
+    but their numbers, and the completions that it tells nobody of.
 
     Raises:
         ConfigurationError: If there is no such database, or it is not this package's.
@@ -81,6 +83,9 @@ def check(path: Path) -> Iterator[str]:
                     yield f"attempt {attempt[0]!r}: its operation is {operation!r}, which is none"
                 elif not is_sound(attempt):
                     yield f"operation {name!r}: the row of its attempt {attempt[0]!r} is none"
+            for row in connection.execute(_COMPLETIONS):
+                if not completion.is_sound(row):
+                    yield f"operation {row[0]!r}: the row of its completion is none"
             for *label, operation in connection.execute(_NO_LABELS):
                 yield f"label {tuple(label)}: operation {operation!r} does not have it"
         except sqlite3.OperationalError:

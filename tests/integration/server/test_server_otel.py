@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import queue
 import random
 import re
 import subprocess
@@ -28,6 +29,7 @@ from server_harness import (
     FLEET,
     PARENT,
     SECONDS,
+    Gate,
     Held,
     Instance,
     defined_with,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 METHOD = f"{FLEET}/CreateInstance"
 LIVE, OLDEST_READY = "lro.operation.live", "lro.operation.oldest_ready.age"
+PENDING = "lro.delivery.pending"
 NO_FAULTS = Faults(before=0, after=0, delay=0, disconnect=0)
 OTHER = "/test.v1.Tests/RunOther"
 REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
@@ -684,6 +687,37 @@ def test_numbers_go_while_the_store_does_not_answer(serve: Serve, observer: Obse
         store.connected = connected
         clock.advance(timedelta(seconds=15))
         until(observer, LIVE, expected)
+        until(observer, PENDING, {attributes(): 0} if connected else {})
+
+
+@every_store
+def test_what_is_to_be_told_of_operations_that_are_done_is_counted(
+    serve: Serve, observer: Observer, store: Any
+) -> None:
+    """Until it was told."""
+    held, clock = Gate(), ManualClock()
+    told: queue.Queue[str] = queue.Queue()
+
+    def on_done(event: lro_grpc.CompletionEvent) -> None:
+        told.put(event.id)
+        held.block()
+
+    server = serve(
+        of("def", lambda *_: Instance()),
+        telemetry=observer.telemetry,
+        clock=clock,
+        store=store,
+        lease=timedelta(days=1),
+        on_done=on_done,
+    )
+    until(observer, PENDING, {attributes(): 0})
+    assert observer.instruments()[PENDING] == "{event}"
+    for _ in range(2):
+        server.done(create(server))
+        told.get(timeout=SECONDS)
+    clock.advance(timedelta(seconds=15))
+    until(observer, PENDING, {attributes(): 2})
+    held.open()
 
 
 def test_nothing_is_counted_where_metrics_go_nowhere(serve: Serve) -> None:
