@@ -15,7 +15,7 @@ MUTATE_ARGS ?=
 # Empty, whatever the caller has: the many processes of the tests need not compile the package each.
 export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
-CODE := lro_grpc tests benchmarks docs demo
+CODE := lro_grpc tests benchmarks docs demo examples
 
 .PHONY: help
 help: ## Show this list
@@ -123,8 +123,11 @@ mutate: .venv/mutate.stamp ## Make mistakes in the package, and count those that
 	$(BIN)/python tests/mutation/mutate.py --seconds $(MUTATE_SECONDS) $(MUTATE_ARGS)
 
 .PHONY: generate
-generate: .venv/dev.stamp ## Write generated/ from protos/, and the tables of docs/
+generate: .venv/dev.stamp ## Write generated/ from protos/, the stubs of examples/, and the tables of docs/
 	$(BIN)/python protos/generate.py
+	for folder in $(sort $(dir $(wildcard examples/*/*.proto))); do
+	  (cd $$folder && $(CURDIR)/$(BIN)/lro protoc --python_out=. --pyi_out=. --lro-grpc_out=. *.proto)
+	done
 	$(BIN)/python docs/generate.py
 
 .PHONY: check-generated

@@ -203,4 +203,6 @@ def test_the_wheel_ships_protos_stubs_and_type_marks(wheel: Path) -> None:
         "lro/example/v1/fleet_service_lro.py",
         "lro_grpc/_example/service.py",
     } <= names
-    assert not [name for name in names if name.startswith(("google/", "tests/", "protos/"))]
+    assert not [
+        name for name in names if name.startswith(("google/", "tests/", "protos/", "examples/"))
+    ]
