@@ -86,6 +86,28 @@ def to_json(message: Message, unpack: Unpack = _anys.unpack) -> dict[str, Any]:
     return shown
 
 
+def field_to_json(message: Message, name: str) -> Any:
+    """Returns the JSON of one field of a message; of a field that is not set, its default.
+
+    Args:
+        message: A message that has no JSON of its own kind.
+        name: The field's name in the proto.
+    """
+    field = message.DESCRIPTOR.fields_by_name[name]
+    alone = copy.copy(message)
+    for other, _ in message.ListFields():
+        if other.name != name:
+            alone.ClearField(other.name)
+    shown = to_json(alone)
+    if field.json_name in shown:
+        return shown[field.json_name]
+    if field.message_type is not None and not field.is_repeated:
+        return None if field.message_type.full_name in WHOLE else {}
+    unset = type(message)()
+    defaults = json_format.MessageToDict(unset, always_print_fields_with_no_presence=True)
+    return defaults.get(field.json_name)
+
+
 def parse(value: Any, message: Message, *, intact: bool = True, lenient: bool = False) -> None:
     """Sets the fields of a message that its JSON has.
 

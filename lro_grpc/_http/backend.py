@@ -10,22 +10,13 @@ import grpc.aio
 from google.longrunning import operations_pb2
 
 from lro_grpc._dialects.view import OperationView
-from lro_grpc._errors import (
-    Code,
-    InvalidArgumentError,
-    LroError,
-    OperationNotFoundError,
-    UnavailableError,
-)
+from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, UnavailableError
+from lro_grpc._http.channel_calls import AioCalls, Rpc
 from lro_grpc._http.request import Caller
 from lro_grpc._operation import names
 from lro_grpc._server.operations import Operations
 from lro_grpc._server.rpc.local_calls import Answer
 from lro_grpc._stores.store import Order
-from lro_grpc._wire.rpc_errors import from_rpc_error
-
-Rpc = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-StreamRpc = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 
 GET_OPERATION = "/google.longrunning.Operations/GetOperation"
 LIST_OPERATIONS = "/google.longrunning.Operations/ListOperations"
@@ -40,9 +31,6 @@ _SAYS_NOTHING = frozenset(
     | {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 )
 """The codes of a server that has no such service, or not for everyone."""
-
-_SECONDS = 60.0
-"""The longest that a server may take to answer a call that waits for nothing."""
 
 
 class ListRequest(NamedTuple):
@@ -60,15 +48,11 @@ def view_of(answer: Answer) -> OperationView:
     return OperationView.of_operation(operations_pb2.Operation.FromString(answer.body))
 
 
-class Backend(Protocol):
+class Calls(Protocol):
     """Answers calls, bytes in and bytes out.
 
     A call that fails raises an :class:`lro_grpc.LroError` as its caller may see it.
     """
-
-    async def is_serving(self) -> bool:
-        """Returns whether the server is to be sent calls, as its health checks have it."""
-        ...
 
     async def identify(self, method: str, caller: Caller) -> None:
         """Lets in a caller who is known, before the request of a call is made.
@@ -90,6 +74,14 @@ class Backend(Protocol):
             caller: The caller.
             waits: Whether the answer may take as long as an operation does.
         """
+        ...
+
+
+class Backend(Calls, Protocol):
+    """Answers calls, and more of the operations than one call can tell."""
+
+    async def is_serving(self) -> bool:
+        """Returns whether the server is to be sent calls, as its health checks have it."""
         ...
 
     def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
@@ -191,15 +183,12 @@ class LocalBackend:
             raise UnavailableError("the server is not ready, or goes down; try again later")
 
 
-class ChannelBackend:
+class ChannelBackend(AioCalls):
     """A server of google.longrunning.Operations in another process.
 
     Args:
         channel: Leads to it.
     """
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
 
     async def is_serving(self) -> bool:
         """Returns what the server's health service says of all of it.
@@ -211,32 +200,6 @@ class ChannelBackend:
             return await check(b"", timeout=_HEALTH_SECONDS) == _SERVING
         except grpc.aio.AioRpcError as error:
             return error.code() in _SAYS_NOTHING
-
-    async def identify(self, method: str, caller: Caller) -> None:
-        """Does nothing: the server identifies the caller, and only with the call."""
-
-    async def call(
-        self, method: str, body: bytes, caller: Caller, *, waits: bool = False
-    ) -> Answer:
-        rpc: Rpc = self._channel.unary_unary(method)
-        call = rpc(body, timeout=None if waits else _SECONDS, metadata=caller.forwarded_metadata())
-        try:
-            answer: bytes = await call
-        except grpc.aio.AioRpcError as error:
-            raise _public(error) from error
-        headers = await call.initial_metadata()
-        return Answer(answer, [(key, value) for key, value in headers if isinstance(value, str)])
-
-    async def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
-        rpc: StreamRpc = self._channel.unary_stream(method)
-        call = rpc(body, metadata=caller.forwarded_metadata())
-        try:
-            async for message in call:
-                yield message
-        except grpc.aio.AioRpcError as error:
-            raise _public(error) from error
-        finally:
-            call.cancel()
 
     async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> Answer:
         request = operations_pb2.GetOperationRequest(name=name)
@@ -283,14 +246,3 @@ def _newest_first(request: ListRequest) -> operations_pb2.ListOperationsRequest:
             " the order unset, or ask for that one"
         )
     return request.page
-
-
-def _public(error: grpc.aio.AioRpcError) -> LroError:
-    """Returns an error of the server as a caller of the gateway may see it.
-
-    An error of the connection names hosts and addresses, which are not the caller's to know.
-    """
-    public = from_rpc_error(error)
-    if public.code is Code.UNAVAILABLE and not public.details:
-        return UnavailableError("the server behind the gateway is away; try again later")
-    return public

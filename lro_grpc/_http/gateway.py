@@ -35,9 +35,17 @@ from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import health
 from lro_grpc._http.app import Beside, Gateway, OnLoop
-from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
+from lro_grpc._http.backend import Backend, Calls, ChannelBackend, LocalBackend
 from lro_grpc._http.bodies import Bodies, BodyLimits
-from lro_grpc._http.method_routes import Rules, methods_of, routes, routes_of_others
+from lro_grpc._http.channel_calls import calls_on
+from lro_grpc._http.method_routes import (
+    Rules,
+    methods_of,
+    names_in,
+    routes,
+    routes_of_others,
+    starts_in,
+)
 from lro_grpc._http.origins import Origins
 from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
@@ -52,7 +60,8 @@ from lro_grpc._server.operations import Operations
 def gateway(
     operations: Operations | None = None,
     *,
-    channel: grpc.aio.Channel | None = None,
+    channel: grpc.aio.Channel | grpc.Channel | None = None,
+    services: Sequence[str] = (),
     starts: Mapping[str, type[Message]] | None = None,
     jobs: Sequence[JobKind] = (),
     rules: Rules | None = None,
@@ -68,9 +77,11 @@ def gateway(
 ) -> ASGIApp:
     """Returns an ASGI app that serves operations over HTTP.
 
-    It stands in front of operations in this process, or of a server behind a channel::
+    It stands in front of operations in this process, or of a server behind a channel; or of
+    operations and a channel to their own server, on which it calls the methods that start nothing::
 
         app = gateway(operations)
+        app = gateway(operations, channel=grpc.aio.insecure_channel("127.0.0.1:50051"))
         app = gateway(channel=grpc.aio.insecure_channel("127.0.0.1:50051"))
 
     ``identify`` and ``authorize`` of the operations hold here, too, with the request's headers as
@@ -78,14 +89,17 @@ def gateway(
 
     Args:
         operations: The operations, once their methods are added.
-        channel: Leads to a server of google.longrunning.Operations.
+        channel: Leads to a server of google.longrunning.Operations. Beside operations that are
+            attached to a ``grpc.server`` it is a ``grpc.Channel``; by itself, one of ``grpc.aio``.
+        services: The services of that server, such as ``pkg.Service``, whose methods are called
+            where their ``google.api.http`` annotations put them; their ``_pb2`` modules are
+            imported. Those of ``operations`` are known.
         starts: The long-running methods of that server, ``/pkg.Service/Method``, and the types of
             their requests. Those of ``operations`` are known.
         jobs: The kinds of jobs of that server. Those of ``operations`` are known.
-        rules: The paths of long-running methods and of those of jobs, by the methods' full names.
-            A method without a rule is where its ``google.api.http`` annotation puts it; without
-            an annotation, a job's method is where the AIPs put it, and a long-running method is
-            not reached over HTTP.
+        rules: The paths of methods, by the methods' full names. A method without a rule is where
+            its ``google.api.http`` annotation puts it; without an annotation, a job's method is
+            where the AIPs put it, and any other is not reached over HTTP. Nor is one that streams.
         prefix: The beginning of the paths of google.longrunning, such as ``/v1``, or several of
             them. Starts are where their rules put them.
         public_url: The beginning of links in responses, such as ``https://example.com``; links are
@@ -107,22 +121,32 @@ def gateway(
             above it the answer is 503. The first 16 KiB of each are not counted.
 
     Raises:
-        ConfigurationError: If neither operations nor a channel is given, or both, or the channel
-            is none of ``grpc.aio``, or a rule is malformed, or one puts a method that changes
-            something at GET, or a prefix, a host or ``public_url`` is none, or a number or the time
-            cannot be.
+        ConfigurationError: If neither operations nor a channel is given, or a channel that cannot
+            be used, or a service that is not known, or a rule is malformed, or one puts a method
+            that changes something at GET, or a prefix, a host or ``public_url`` is none, or a
+            number or the time cannot be.
     """
-    if (operations is None) == (channel is None):
-        raise ConfigurationError("give the gateway either operations or a channel")
+    if operations is None and channel is None:
+        raise ConfigurationError("give the gateway operations, a channel, or both")
     if operations is not None and not isinstance(operations, Operations):
         raise ConfigurationError(
             f"the gateway stands in front of operations, and was given {operations!r}; a channel is"
             " given by its name, gateway(channel=...)"
         )
-    if isinstance(channel, grpc.Channel):
+    if operations is None and isinstance(channel, grpc.Channel):
         raise ConfigurationError(
             f"the gateway needs a grpc.aio.Channel, and was given {channel!r}; make it by"
             " grpc.aio.insecure_channel or grpc.aio.secure_channel"
+        )
+    if (
+        operations is not None
+        and operations.serves_in_threads
+        and isinstance(channel, grpc.aio.Channel)
+    ):
+        raise ConfigurationError(
+            f"the operations are attached to a grpc.server, and have a loop of their own, on which"
+            f" {channel!r} cannot be used; make the channel by grpc.insecure_channel or"
+            " grpc.secure_channel"
         )
     if public_url and not (isinstance(public_url, str) and _PUBLIC_URL.fullmatch(public_url)):
         raise ConfigurationError(
@@ -135,16 +159,21 @@ def gateway(
     body_timeout = as_duration("body_timeout", body_timeout)
     prefixes = _checked(prefix)
     backend: Backend
+    plain_calls: Calls
     if operations is not None:
         backend = LocalBackend(operations)
-        methods = methods_of(operations.requests, operations.jobs, rules or {}, prefixes)
-        services = {*operations.services}
+        plain_calls = backend if channel is None else calls_on(channel)
+        plain = () if channel is None else operations.plain_methods
+        methods = methods_of(operations.requests, operations.jobs, plain, rules or {}, prefixes)
+        services = [*operations.services]
     else:
-        assert channel is not None
-        backend = ChannelBackend(channel)
+        assert isinstance(channel, grpc.aio.Channel)
+        backend = plain_calls = ChannelBackend(channel)
+        services = [service for service in services if service not in SERVICES]
         kinds = [(kind, list(kind.methods)) for kind in jobs]
-        methods = methods_of(starts or {}, kinds, rules or {}, prefixes)
-        services = {method.name.split("/")[1] for method in methods}
+        starts = {**starts_in(services), **(starts or {})}
+        methods = methods_of(starts, kinds, names_in(services), rules or {}, prefixes)
+        services = [*services, *(method.name.split("/")[1] for method in methods)]
     longrunning = [Longrunning(backend, one) for one in prefixes]
     apis: list[VendorApi] = [
         *longrunning,
@@ -152,8 +181,8 @@ def gateway(
         DeploymentManager(backend, public_url),
     ]
     others = [
-        *routes(methods, backend, apis),
-        *routes_of_others(sorted(services - SERVICES), methods),
+        *routes(methods, backend, plain_calls, apis),
+        *routes_of_others(sorted({*services} - SERVICES), methods),
         *(route for one in longrunning for route in one.routes_of_long_names()),
         *health.routes(backend),
     ]
@@ -171,7 +200,8 @@ def gateway(
             expose_headers=["Retry-After", "Operation-Location"],
         )
     if console is True:
-        console = console_beside(operations, channel, public_url, allowed_hosts)
+        leads = channel if operations is None and isinstance(channel, grpc.aio.Channel) else None
+        console = console_beside(operations, leads, public_url, allowed_hosts)
     return Beside(app, console, CONSOLE) if console else app
 
 

@@ -1,4 +1,8 @@
-"""The routes of the service's own methods: those that start operations, and those of jobs."""
+"""The routes of the service's own methods: those that start operations, of jobs, and plain ones.
+
+A plain method is called through a channel, though it may be in this process: so the server answers,
+with its interceptors, its threads and its limits.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,34 @@ import contextlib
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from google.api import http_pb2
 from google.longrunning import operations_pb2
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from starlette.types import ASGIApp
 
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import responses, transcoding
-from lro_grpc._http.backend import Backend
+from lro_grpc._http.backend import Calls
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, VendorApi, api_of
-from lro_grpc._http.transcoding import bindings, rule_of
+from lro_grpc._http.transcoding import (
+    Binding,
+    bindings,
+    is_streaming,
+    method_of,
+    methods_in,
+    name_of,
+    rule_of,
+)
 from lro_grpc._server.jobs.kind import JobKind
+from lro_grpc._server.rpc.method_types import messages_of
 
 Rules = Mapping[str, http_pb2.HttpRule]
 
@@ -38,12 +53,15 @@ class ServedMethod:
     rule: http_pb2.HttpRule | None
     """Its paths; None if it is not reached over HTTP."""
     changes: bool = True
-    """Whether it may change something."""
+    """Whether it may change something, whatever its rule says."""
+    is_plain: bool = False
+    """Whether it is neither long-running nor one of jobs."""
 
 
 def methods_of(
     starts: Mapping[str, type[Message]],
     jobs: Sequence[tuple[JobKind, Collection[str]]],
+    plain: Collection[str],
     rules: Rules,
     prefixes: Sequence[str],
 ) -> Sequence[ServedMethod]:
@@ -52,6 +70,7 @@ def methods_of(
     Args:
         starts: The request types of the methods that start operations, by the methods' names.
         jobs: Kinds of jobs, and of each the verbs of its methods.
+        plain: The names of other methods; those that cannot be called over HTTP are left out.
         rules: The paths of methods, by the methods' names. A method without a rule is where its
             annotation puts it.
         prefixes: The beginnings of the paths of jobs' methods that have no annotation.
@@ -71,27 +90,81 @@ def methods_of(
             rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefixes)
             changes = verb not in ("Get", "List")
             found[one.name] = ServedMethod(one.name, one.request, one.response, rule, changes)
+    for name in sorted({*plain} - found.keys()):
+        method = method_of(name)
+        if method is not None and not _refusal(method):
+            request, response = messages_of(name)
+            found[name] = ServedMethod(
+                name,
+                request,
+                response,
+                rules.get(name) or rule_of(name),
+                changes=False,
+                is_plain=True,
+            )
     unknown = sorted(rules.keys() - found.keys())
     if unknown:
-        raise ConfigurationError(f"there are rules for {unknown}, and no such methods")
+        raise ConfigurationError(
+            f"there are rules for {unknown}, and no such methods; streams and google.api.HttpBody"
+            " are not served over HTTP"
+        )
     return list(found.values())
 
 
+def names_in(services: Iterable[str]) -> Collection[str]:
+    """Returns the names of all methods of services.
+
+    Args:
+        services: Their full names.
+
+    Raises:
+        ConfigurationError: If one is not known here.
+    """
+    found: list[str] = []
+    for service in services:
+        methods = methods_in(service)
+        if not methods:
+            raise ConfigurationError(
+                f"no imported module declares the service {service!r}; import its _pb2 module, or"
+                " correct the name"
+            )
+        found += map(name_of, methods)
+    return found
+
+
+def starts_in(services: Iterable[str]) -> Mapping[str, type[Message]]:
+    """Returns the request types of services' methods that start operations, by their names."""
+    methods = (method for service in services for method in methods_in(service))
+    return {name_of(one): messages_of(name_of(one))[0] for one in methods if _starts(one)}
+
+
+def _starts(method: MethodDescriptor) -> bool:
+    options: Any = method.GetOptions()
+    info: Any = operations_pb2.operation_info
+    return bool(options.HasExtension(info)) and not is_streaming(method)
+
+
 def routes(
-    methods: Sequence[ServedMethod], backend: Backend, apis: Sequence[VendorApi]
+    methods: Sequence[ServedMethod],
+    backend: Calls,
+    plain_calls: Calls,
+    apis: Sequence[VendorApi],
 ) -> Iterator[Route]:
     """Yields the routes of methods.
 
     Args:
         methods: The methods.
-        backend: Calls the methods.
+        backend: Calls them, but for plain ones.
+        plain_calls: Calls plain ones.
         apis: The vendors' APIs. The one of a method's path answers with the started operation.
 
     Raises:
         ConfigurationError: If a method that changes something is reached by GET, which a browser
-            sends for a page of any origin.
+            sends for a page of any origin; or if ``response_body`` is no field of the response, or
+            of an operation.
     """
     for method in methods:
+        calls = plain_calls if method.is_plain else backend
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
             if method.changes and binding.http_method in SAFE_METHODS:
                 raise ConfigurationError(
@@ -99,9 +172,10 @@ def routes(
                     f" {binding.http_method} {binding.template.text}, which must change nothing;"
                     " give it a rule with post"
                 )
+            _check_response_body(method, binding)
             api = api_of(binding.template.text, apis)
-            identify = functools.partial(backend.identify, method.name)
-            yield transcoding.route(binding, identify, _respond_with(method, backend, api))
+            identify = functools.partial(calls.identify, method.name)
+            yield transcoding.route(binding, identify, _respond_with(method, binding, calls, api))
 
 
 def routes_of_others(services: Iterable[str], methods: Sequence[ServedMethod]) -> Iterator[Route]:
@@ -115,29 +189,69 @@ def routes_of_others(services: Iterable[str], methods: Sequence[ServedMethod]) -
     """
     served = {method.name for method in methods}
     for service in services:
-        for name, request, rule in transcoding.annotated_methods(service):
-            if name not in served:
+        for method in methods_in(service):
+            name = name_of(method)
+            rule = rule_of(name)
+            if name not in served and rule is not None:
                 with contextlib.suppress(ConfigurationError):  # its path is no matter of ours
-                    for binding in bindings(rule, request):
-                        respond = functools.partial(_refuse, name)
+                    why = _refusal(method) or "the gateway has no channel on which to call it"
+                    for binding in bindings(rule, messages_of(name)[0]):
+                        respond = functools.partial(_refuse, name, why)
                         yield Route(binding.http_method, binding.template, respond, is_served=False)
 
 
-async def _refuse(method: str, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+def _refusal(method: MethodDescriptor) -> str:
+    """Returns why a method cannot be called over HTTP; an empty text if it can."""
+    if is_streaming(method):
+        return "it streams"
+    if _HTTP_BODY in (method.input_type.full_name, method.output_type.full_name):
+        return f"it has a {_HTTP_BODY}, whose bytes may be anything"
+    return ""
+
+
+_HTTP_BODY = "google.api.HttpBody"
+
+
+async def _refuse(
+    method: str, why: str, http_request: HttpRequest, variables: Mapping[str, str]
+) -> ASGIApp:
     del http_request, variables
-    raise responses.not_served(method)
+    raise responses.not_served(method, why)
 
 
-def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> transcoding.Respond:
+def _check_response_body(method: ServedMethod, binding: Binding) -> None:
+    field = binding.response_body
+    if not field:
+        return
+    if method.response is operations_pb2.Operation:
+        raise ConfigurationError(
+            f"{method.name} starts an operation, and is answered with that; leave response_body out"
+            " of its rule"
+        )
+    response = method.response.DESCRIPTOR
+    if response.full_name in canonical_json.WHOLE or field not in response.fields_by_name:
+        raise ConfigurationError(
+            f"the rule of {method.name} has response_body {field!r}, which"
+            f" {response.full_name} has not"
+        )
+
+
+def _respond_with(
+    method: ServedMethod, binding: Binding, calls: Calls, api: VendorApi
+) -> transcoding.Respond:
     async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-        answer = await backend.call(method.name, body, http_request.caller)
+        answering = calls.call(method.name, body, http_request.caller)
+        answer = await (http_request.unless_gone(answering) if method.is_plain else answering)
         if method.response is operations_pb2.Operation:
             return await api.started(answer)
         shown = await converted(len(answer.body), to_json, answer.body)
         return json_response(shown, headers=poll_headers(answer.headers))
 
     def to_json(answer: bytes) -> bytes:
-        return dumped(canonical_json.to_json(method.response.FromString(answer)))
+        message = method.response.FromString(answer)
+        if binding.response_body:
+            return dumped(canonical_json.field_to_json(message, binding.response_body))
+        return dumped(canonical_json.to_json(message))
 
     return respond
 

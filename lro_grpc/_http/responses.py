@@ -159,15 +159,15 @@ def wrong_method(http_method: str, path: str, allowed: str) -> HttpError:
     )
 
 
-def not_served(method: str) -> HttpError:
+def not_served(method: str, why: str) -> HttpError:
     """Returns the error for a method of the service that is not reached through the gateway.
 
     Args:
         method: ``/pkg.Service/Method``.
+        why: The reason.
     """
     return HttpError(
-        f"{method} is not served over HTTP: this gateway has the methods that start operations,"
-        " the operations, and jobs; call it over gRPC",
+        f"{method} is not served over HTTP: {why}; call it over gRPC",
         status=501,
         code=Code.UNIMPLEMENTED,
         reason="NOT_SERVED",

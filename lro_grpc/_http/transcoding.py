@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from starlette.types import ASGIApp
 
@@ -71,6 +71,8 @@ class Binding:
     """The field that the body fills; ``*`` for the whole request, empty for none."""
     request: type[Message]
     """The type of the method's request."""
+    response_body: str = ""
+    """The field of the response that the answer is; empty for the whole response."""
 
     def message(
         self, variables: Mapping[str, str], query: Sequence[tuple[str, str]], body: bytes
@@ -157,43 +159,53 @@ def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Bindin
             raise ConfigurationError(
                 f"{template.text!r} binds {field!r}, which {request.DESCRIPTOR.full_name} has not"
             ) from cause
-    yield Binding(http_method, template, rule.body, request)
+    yield Binding(http_method, template, rule.body, request, rule.response_body)
     for additional in rule.additional_bindings:
         yield from bindings(additional, request)
 
 
-def annotated_methods(service: str) -> Iterator[tuple[str, type[Message], http_pb2.HttpRule]]:
-    """Yields a service's methods with an annotation; none if the service is not known here.
+def methods_in(service: str) -> Sequence[MethodDescriptor]:
+    """Returns a service's methods; none if the service is not known here.
 
     Args:
         service: ``pkg.Service``.
-
-    Yields:
-        ``/pkg.Service/Method``, the type of its request, and its annotation.
     """
     try:
-        descriptor = descriptor_pool.Default().FindServiceByName(service)
+        return tuple(descriptor_pool.Default().FindServiceByName(service).methods)
     except KeyError:
-        return
-    for method in descriptor.methods:
-        name = f"/{service}/{method.name}"
-        rule = rule_of(name)
-        if rule is not None:
-            yield name, message_factory.GetMessageClass(method.input_type), rule
+        return ()
 
 
-def rule_of(method: str) -> http_pb2.HttpRule | None:
+def method_of(name: str) -> MethodDescriptor | None:
+    """Returns a method; None if its service is not known here.
+
+    Args:
+        name: ``/pkg.Service/Method``.
+    """
+    service, _, method = name.strip("/").partition("/")
+    return next((one for one in methods_in(service) if one.name == method), None)
+
+
+def name_of(method: MethodDescriptor) -> str:
+    """Returns a method's full name, ``/pkg.Service/Method``."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def is_streaming(method: MethodDescriptor) -> bool:
+    """Returns whether a method has many requests, or many answers."""
+    return bool(method.client_streaming or method.server_streaming)
+
+
+def rule_of(name: str) -> http_pb2.HttpRule | None:
     """Returns a method's annotation; None if it has none, or its service is not known here.
 
     Args:
-        method: ``/pkg.Service/Method``.
+        name: ``/pkg.Service/Method``.
     """
-    service, _, name = method.strip("/").partition("/")
-    try:
-        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    except KeyError:
+    method = method_of(name)
+    if method is None:
         return None
-    options: Any = descriptor.GetOptions()
+    options: Any = method.GetOptions()
     extension: Any = annotations_pb2.http
     return options.Extensions[extension] if options.HasExtension(extension) else None
 

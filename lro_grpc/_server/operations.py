@@ -310,6 +310,16 @@ class Operations(Lifespan):
         """The kinds of jobs, and of each the verbs of its methods that are served."""
         return tuple(self._methods.jobs)
 
+    @property
+    def plain_methods(self) -> Collection[str]:
+        """The full names of the methods of servicers that are neither long-running nor of jobs."""
+        return frozenset(self._methods.services.passed)
+
+    @property
+    def serves_in_threads(self) -> bool:
+        """Whether they are attached to a ``grpc.server``, which has no event loop of its own."""
+        return self._attached is not None and isinstance(self._attached[1], SyncHandlers)
+
     def local(self) -> LocalCalls:
         """Returns the calls of the operations' own services and methods within this process."""
         return LocalCalls(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import grpc.aio
 import typer
 
 import lro_grpc
@@ -92,6 +94,13 @@ def serve(
         list[str] | None,
         typer.Option(
             help="An origin whose pages may call over HTTP; several may be given.", metavar="URL"
+        ),
+    ] = None,
+    prefix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The beginning of the paths of operations over HTTP; /v1 unless given; likewise.",
+            metavar="PATH",
         ),
     ] = None,
     console: Annotated[
@@ -176,12 +185,14 @@ def serve(
         address = f"{_host(listen)}:{port}"
         async with _serving_http(
             operations,
+            server,
             http,
             trusted_proxy or (),
             shares_port=is_worker,
             public_url=public_url,
             allowed_hosts=[*(allowed_host or ()), *names_of(http)],
             allow_origins=allow_origin or (),
+            prefix=prefix or "/v1",
             console={"target": address, "read_only": console_read_only} if has_console else None,
         ) as http_port:
             tasks: list[asyncio.Task[None]] = []
@@ -300,6 +311,7 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 @contextlib.asynccontextmanager
 async def _serving_http(
     operations: lro_grpc.Operations,
+    server: grpc.aio.Server,
     address: str,
     trusted_proxies: Collection[str],
     *,
@@ -311,6 +323,7 @@ async def _serving_http(
 
     Args:
         operations: The operations.
+        server: Their server, which has not started.
         address: ``HOST:PORT``; empty for none.
         trusted_proxies: As of ``listening``.
         shares_port: Likewise.
@@ -332,11 +345,41 @@ async def _serving_http(
         raise ConfigurationError(
             f"{option} needs {cause.name}: pip install 'lro-grpc[{extra}]'"
         ) from cause
-    app = gateway(operations, **options)
-    async with listening(
-        app, address, trusted_proxies=trusted_proxies, shares_port=shares_port
-    ) as port:
-        yield port
+    async with _channel_within(server) as channel:
+        app = gateway(operations, channel=channel, **options)
+        async with listening(
+            app, address, trusted_proxies=trusted_proxies, shares_port=shares_port
+        ) as port:
+            yield port
+
+
+@contextlib.asynccontextmanager
+async def _channel_within(server: grpc.aio.Server) -> AsyncIterator[grpc.aio.Channel | None]:
+    """Gives a channel to a server of this process, on a socket that its user alone can reach.
+
+    So there is one whatever the server's TLS asks for. None where there are no such sockets.
+
+    Args:
+        server: The server, which has not started.
+    """
+    if sys.platform == "win32":
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="lro-", dir=_short_folder()) as folder:
+        target = f"unix:{folder}/grpc"
+        server.add_insecure_port(target)
+        async with grpc.aio.insecure_channel(target) as channel:
+            yield channel
+
+
+def _short_folder() -> str | None:
+    """Returns a folder for sockets, whose paths have some 100 bytes; None for the usual one."""
+    is_long = len(os.fsencode(tempfile.gettempdir())) > _MOST_FOLDER
+    return "/tmp" if is_long else None  # noqa: S108 - the folder in it is made by tempfile
+
+
+_MOST_FOLDER = 70
+"""The most bytes of the path of a folder in which a folder with a socket is made."""
 
 
 def _host(listen: str) -> str:

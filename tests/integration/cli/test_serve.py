@@ -422,6 +422,50 @@ def test_over_http(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
+def test_methods_that_start_nothing_are_called_over_http_whatever_tls_asks_for(
+    tmp_path: Path,
+) -> None:
+    """The command has a channel to its own server, which needs no certificate."""
+    authority = Authority()
+    ca, cert, key = authority.client_files(tmp_path, "server")
+    tls = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca)
+    more = ("--store", "memory:", "--http", "127.0.0.1:0", "--prefix", "/v1", "--prefix", "/x")
+    with serving(*more, *map(str, tls), cwd=tmp_path) as served:
+        address = served.banner[1].split()[-1]
+        with grpc.secure_channel(served.target, authority.client("ada")) as channel:
+            operation = create(channel, "one")
+            OperationsClient(channel).future(operation).result()
+
+        def get(path: str) -> dict[str, object]:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as reply:
+                found: dict[str, object] = json.load(reply)
+            return found
+
+        assert get(f"/v1/{PARENT}/instances/one")["state"] == "READY"
+        for prefix in ("/v1", "/x"):
+            assert get(f"{prefix}/{operation.name}")["done"]
+
+
+def test_the_channel_within_needs_no_short_folder(tmp_path: Path) -> None:
+    """A socket's path has some 100 bytes, and that of a temporary folder may have more."""
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    command = [sys.executable, "-m", "lro_grpc._cli", "serve", "--store", "memory:", "--listen"]
+    more = ["127.0.0.1:0", "--http", "127.0.0.1:0"]
+    environment = environment_of(TMPDIR=str(long))
+    with subprocess.Popen(
+        [*command, *more], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            address = Served(process).banner[1].split()[-1]
+            url = f"http://{address}/v1/{PARENT}/instances"
+            with urllib.request.urlopen(url, timeout=20) as reply:
+                assert json.load(reply) == {}
+        finally:
+            process.terminate()  # which removes the socket, too
+            process.wait(timeout=20)
+
+
 def test_a_page_and_a_name_of_a_strangers_are_refused_over_http(tmp_path: Path) -> None:
     named = ("--allowed-host", "lro.example", "--allow-origin", "https://page.example")
     with serving("--store", "memory:", "--http", "127.0.0.1:0", *named, cwd=tmp_path) as served:

@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import timedelta
@@ -181,6 +181,9 @@ def serving(
     options: Mapping[str, Any] | None = None,
     attach: Mapping[str, Any] | None = None,
     store: str | Store = "memory:",
+    plain: bool = False,
+    add: Callable[[Any], None] = lambda registrar: None,
+    interceptors: Sequence[Any] = (),
     **how: Any,
 ) -> Iterator[Gatewayed]:
     """Serves while the context lasts.
@@ -192,6 +195,10 @@ def serving(
         options: What the gateway is to be given.
         attach: What ``attach`` is to be given.
         store: As for ``Operations``.
+        plain: Whether the gateway has a channel to the server for plain methods, or knows the
+            services behind its channel.
+        add: Adds more servicers.
+        interceptors: Those of the server.
         **how: More arguments of ``Operations``.
     """
     how = {"grace": timedelta(seconds=5), **how}
@@ -205,6 +212,7 @@ def serving(
         registrar = operations.attach(server, **(attach or {}))
         if servicer is not None:
             fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicer, registrar)
+        add(registrar)
         port: int = server.add_insecure_port("127.0.0.1:0")
         return port
 
@@ -219,7 +227,7 @@ def serving(
             await stopping.wait()
 
     async def beside_aio() -> None:
-        server = grpc.aio.server()
+        server = grpc.aio.server(interceptors=interceptors)
         target = f"127.0.0.1:{prepare(server)}"
         await operations.start()
         await server.start()
@@ -228,22 +236,30 @@ def serving(
             await operations.stop(lambda: server.stop(5))
 
         if where == "channel":
+            services = operations.services if plain else ()
             async with grpc.aio.insecure_channel(target) as channel:
-                app = gateway(channel=channel, starts=STARTS, **(options or {}))
+                app = gateway(channel=channel, services=services, starts=STARTS, **(options or {}))
                 await serve_http(app, drain)
+        elif plain:
+            async with grpc.aio.insecure_channel(target) as channel:
+                await serve_http(gateway(operations, channel=channel, **(options or {})), drain)
         else:
             await serve_http(gateway(operations, **(options or {})), drain)
 
     async def beside_sync() -> None:
-        server = grpc.server(futures.ThreadPoolExecutor(8))
-        prepare(server)
+        server = grpc.server(futures.ThreadPoolExecutor(8), interceptors=interceptors)
+        target = f"127.0.0.1:{prepare(server)}"
         await asyncio.to_thread(operations.start_sync)
         server.start()
 
         async def drain() -> None:
             await asyncio.to_thread(operations.stop_sync, lambda: server.stop(5).wait())
 
-        await serve_http(gateway(operations, **(options or {})), drain)
+        if plain:
+            with grpc.insecure_channel(target) as channel:
+                await serve_http(gateway(operations, channel=channel, **(options or {})), drain)
+        else:
+            await serve_http(gateway(operations, **(options or {})), drain)
 
     failed: list[BaseException] = []
 

@@ -414,8 +414,8 @@ def test_a_gateway_is_given_a_channel_by_its_name():
         asyncio.run(give())
 
 
-def test_a_gateway_stands_in_front_of_one_thing():
-    with pytest.raises(lro_grpc.ConfigurationError, match="either operations or a channel"):
+def test_a_gateway_stands_in_front_of_something():
+    with pytest.raises(lro_grpc.ConfigurationError, match="operations, a channel, or both"):
         gateway()
 
 
