@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Annotated
 
 import typer
 
 from lro_grpc._cli import shell_completion
-from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output
 from lro_grpc._cli.selection import MOST_FOUND
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._errors import InvalidFilterError
+from lro_grpc._filtering import relative_times
 
 _NAME = "The operation's name: [{parent}/]operations/{id}; - for those on stdin, one a line."
 _NAMES = "The operations' names: [{parent}/]operations/{id}; - for those on stdin, one a line."
@@ -35,6 +36,14 @@ def _duration(text: str) -> timedelta:
     if time <= timedelta(0):
         raise typer.BadParameter(f"{text} is not above zero")
     return time
+
+
+def with_times(text: str) -> str:
+    """Reads ``--filter``: its times become those that they are now."""
+    try:
+        return relative_times.expanded(text, datetime.now(timezone.utc))
+    except InvalidFilterError as cause:
+        raise typer.BadParameter(cause.message) from cause
 
 
 Name = Annotated[

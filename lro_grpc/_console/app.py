@@ -38,7 +38,7 @@ def make_app(site: Site, hosts: Collection[str]) -> ASGIApp:
         route("/operation/body", operations.body),
         route("/operation/form", operations.form),
         route("/operation.json", operations.as_file),
-        route("/confirm", acting.confirm),
+        route("/confirm", acting.confirm, "GET", "POST"),
         route("/act", acting.act, "POST"),
         route("/bulk", acting.begin_bulk, "POST"),
         route("/bulk/{id}", acting.bulk, "GET", "POST"),

@@ -20,8 +20,11 @@ MOST_NAMES = 1_000
 """The most operations of one job."""
 
 _AT_A_TIME = 8
-_MOST_RUNNING = 8
+_MOST_RUNNING = 16
 """The most jobs that run at a time, of all callers."""
+
+_MOST_OF_A_CALLER = 4
+"""The most of them of one caller, so that there is room for others."""
 
 _MOST_REFUSALS = 500
 _KEPT_SECONDS = 600.0
@@ -109,10 +112,13 @@ class Jobs:
         Raises:
             LimitReachedError: If as many as may run are running.
         """
-        if len(self._tasks) >= _MOST_RUNNING:
+        running = [one for one in self._jobs.values() if one.is_running]
+        yours = [one for one in running if one.credentials == credentials]
+        if len(yours) >= _MOST_OF_A_CALLER or len(running) >= _MOST_RUNNING:
+            whose = "of yours " if len(yours) >= _MOST_OF_A_CALLER else ""
             raise LimitReachedError(
-                f"{_MOST_RUNNING} bulk actions are running on this console already; try again when"
-                " one of them is over",
+                f"{len(yours if whose else running)} bulk actions {whose}are running on this"
+                " console already; try again when one of them is over",
                 subject="bulk actions",
             )
         job = Job(secrets.token_urlsafe(12), verb, credentials, names, filter, parent)

@@ -212,7 +212,7 @@ class Callers:
         in another page, or in a message, would arrive signed out.
         """
         response.set_cookie(
-            self._cookie(root),
+            self._cookie(request, root),
             base64.urlsafe_b64encode(value.encode()).decode(),
             httponly=True,
             samesite="lax",
@@ -223,22 +223,25 @@ class Callers:
     def sign_out(self, response: Response, request: Request, root: str) -> None:
         """Has the browser forget the credential."""
         response.delete_cookie(
-            self._cookie(root),
+            self._cookie(request, root),
             httponly=True,
             samesite="lax",
             secure=request.url.scheme == "https",
             path=root or "/",
         )
 
-    def _cookie(self, root: str) -> str:
-        """Returns the name of the cookie: a browser sends that of ``/`` to ``/ops``, too."""
-        which = f"{self._target} {root}".encode()
+    def _cookie(self, request: Request, root: str) -> str:
+        """Returns the name of the cookie.
+
+        A browser sends that of ``/`` to ``/ops``, too, and that of one port of a host to all.
+        """
+        which = f"{self._target} {request.url.port} {root}".encode()
         return f"{_COOKIE}_{hashlib.blake2b(which, digest_size=4).hexdigest()}"
 
     def _value(self, request: Request, root: str) -> str:
         if not self.sign_in:
             return ""
-        cookie = request.cookies.get(self._cookie(root), "")
+        cookie = request.cookies.get(self._cookie(request, root), "")
         try:
             value = base64.urlsafe_b64decode(cookie).decode("ascii")
         except ValueError:

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_next
-from lro_grpc._cli.parameters import CallTimeout, Format, Parent
+from lro_grpc._cli.parameters import CallTimeout, Format, Parent, with_times
 from lro_grpc._cli.style import Terminal, age, percent, state_text, utc
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT

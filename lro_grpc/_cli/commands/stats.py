@@ -15,9 +15,8 @@ from rich.text import Text
 
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_value
-from lro_grpc._cli.parameters import CallTimeout, Format, Parent
+from lro_grpc._cli.parameters import CallTimeout, Format, Parent, with_times
 from lro_grpc._cli.style import Terminal, age, keeps_cursor, state_text, utc
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError

@@ -42,20 +42,21 @@ _AT_A_TIME = 8
 
 
 async def confirm(visit: Visit) -> Response:
-    """Answers with a question: what is going to happen, and to which operations."""
+    """Answers with a question: what is going to happen, and to which operations.
+
+    The names of what was selected come in a form: in an address they would be too long for proxies.
+    """
     visit.check_writable()
+    if visit.request.method == "POST":
+        form = await visit.site.forms.read(visit.request)
+        return await _ask(visit, _action(form.fields.get("verb", "")), _selected(form.names))
     action = _action(visit.query("verb"))
     if visit.query("all"):
         query = lists.query_of(visit)
         names, more = await _found(visit, query)
         return await _ask(visit, action, names, query, more=more)
-    names = tuple(dict.fromkeys(filter(None, visit.request.query_params.getlist("name"))))
-    if len(names) > _MOST_SELECTED:
-        raise InvalidArgumentError(
-            f"{len(names):,} operations are selected; select {_MOST_SELECTED} at most, or all that"
-            " a filter finds"
-        )
-    return await _ask(visit, action, names)
+    named = filter(None, visit.request.query_params.getlist("name"))
+    return await _ask(visit, action, _selected(dict.fromkeys(named)))
 
 
 async def act(visit: Visit) -> Response:
@@ -224,6 +225,16 @@ def _action(verb: str) -> Action:
     if action is None:
         raise InvalidArgumentError(f"there is no action {verb!r}; give one of {', '.join(ACTIONS)}")
     return action
+
+
+def _selected(names: Iterable[str]) -> Sequence[str]:
+    selected = tuple(names)
+    if len(selected) > _MOST_SELECTED:
+        raise InvalidArgumentError(
+            f"{len(selected):,} operations are selected; select {_MOST_SELECTED} at most, or all"
+            " that a filter finds"
+        )
+    return selected
 
 
 def _names(form: Form, most: int) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from google.longrunning import operations_pb2
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from lro_grpc._console.row import row_of
 from lro_grpc._console.source import ListQuery
 from lro_grpc._console.visit import ListPart, Visit
 from lro_grpc._errors import Code, LroError
+from lro_grpc._filtering import relative_times
 
 _MOST_BYTES = 480 * 1024
 """The most bytes of a list's rows, so that a page has at most 512 KiB. A list that makes more is
@@ -33,6 +35,10 @@ async def show(visit: Visit) -> Response:
     """Answers with the page of a list."""
     query = query_of(visit)
     try:
+        # A time as it is now: the pages behind this one have to ask for the same.
+        written = relative_times.expanded(query.filter, datetime.now(timezone.utc))
+        if written != query.filter:
+            return visit.see(parent=visit.query("parent"), filter=written, size=visit.query("size"))
         part, is_newest_instead = await _part_or_newest(visit, query)
     except LroError as error:
         if error.code is not Code.INVALID_ARGUMENT:

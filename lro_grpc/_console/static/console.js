@@ -32,17 +32,28 @@ const showKeys = () => $("[data-keys]").showModal();
 
 // Questions: the confirmation is a page of its own; here it opens above this one.
 
-async function confirm(url) {
+async function confirm(url, form) {
   const dialog = $("[data-dialog]");
-  const { page } = await ask(url);
+  const { page } = await ask(url, { form });
   const question = page?.getElementById("confirm");
   if (!question) {
-    location.assign(url); // the page says why
+    if (form) send(url, form);
+    else location.assign(url); // the page says why
   } else if (!dialog.open) {
     dialog.replaceChildren(document.importNode(question, true));
     dialog.showModal();
     $("[data-close]", dialog)?.focus();
   }
+}
+
+// Goes to a page by a form, as a browser without a script does.
+function send(url, fields) {
+  const form = Object.assign(document.createElement("form"), { method: "post", action: url });
+  for (const [name, value] of fields) {
+    form.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
+  }
+  document.body.append(form);
+  form.submit();
 }
 
 // Asks about what is selected, or else about the row that has the focus.
@@ -53,8 +64,7 @@ function confirmSelected(verb) {
   if (!names.length && row) names.push(row.dataset.name);
   if (!form || !names.length) return;
   const url = new URL(form.getAttribute("action"), location.href);
-  url.search = new URLSearchParams([["verb", verb], ...names.map((name) => ["name", name])]);
-  confirm(url.href);
+  confirm(url.href, new URLSearchParams([["verb", verb], ...names.map((name) => ["name", name])]));
 }
 
 // Copying.

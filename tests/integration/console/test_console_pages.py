@@ -87,6 +87,22 @@ def test_a_page_has_at_most_five_hundred_rows(foreign):
         assert len(names_in(browser.get("/", params={"size": "600"}))) == 500
 
 
+def test_a_filter_by_how_long_ago(served, browser):
+    """It becomes the time that it is then, so that the pages behind it ask for the same."""
+    name = served.start()
+    query = {"filter": "create_time > now-1h", "size": "7", "path": "elsewhere"}
+    answer = browser.get("/", params=query)
+    assert answer.status_code == 303
+    there = httpx.URL(answer.headers["location"])
+    assert there.path == "/"
+    assert re.fullmatch(r'create_time > "20[0-9T:.-]+Z"', there.params["filter"])
+    assert there.params["size"] == "7"
+    assert names_in(browser.get(answer.headers["location"])) == [name]
+    far = browser.get("/", params={"filter": "create_time > now-99999999d"})
+    assert far.status_code == 400
+    assert "not within the years 1 to 9999" in far.text
+
+
 def test_a_wrong_filter_is_shown_where_it_is_wrong(browser):
     page = browser.get("/", params={"filter": "state = RUNNING AND <b>x</b>"})
     assert page.status_code == 400

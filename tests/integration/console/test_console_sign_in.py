@@ -107,6 +107,13 @@ def test_the_cookie(served):
     assert "ada" not in cookie
 
 
+def test_consoles_on_two_ports_have_two_cookies(served):
+    """A browser sends the cookies of a host to all of its ports."""
+    with signing_in(served) as browser, signing_in(served) as other:
+        first, second = (sign_in(one).headers["set-cookie"] for one in (browser, other))
+    assert first.partition("=")[0] != second.partition("=")[0]
+
+
 def test_the_cookie_of_https():
     """A proxy in front has the certificate."""
     from lro_grpc.http import listening_in_thread

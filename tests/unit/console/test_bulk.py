@@ -6,8 +6,10 @@ import asyncio
 import gc
 import weakref
 
-from lro_grpc import Code, LroError
-from lro_grpc._console.bulk import Job
+import pytest
+
+from lro_grpc import Code, LimitReachedError, LroError
+from lro_grpc._console.bulk import Job, Jobs
 
 
 def test_no_error_is_kept_but_what_a_page_shows_of_it() -> None:
@@ -31,5 +33,30 @@ def test_no_error_is_kept_but_what_a_page_shows_of_it() -> None:
         gc.collect()
         assert len(errors) == 1_000
         assert not any(one() for one in errors)
+
+    asyncio.run(acted())
+
+
+def test_a_caller_leaves_room_to_others() -> None:
+    async def acted() -> None:
+        jobs, may_end = Jobs(), asyncio.Event()
+
+        async def act(name: str) -> None:
+            del name
+            await may_end.wait()
+
+        def start(caller: str) -> Job:
+            return jobs.start("cancel", ["operations/a"], act, (("authorization", caller),))
+
+        of_ann = [start("ann") for _ in range(4)]
+        with pytest.raises(LimitReachedError, match="4 bulk actions of yours are running"):
+            start("ann")
+        others = [start(caller) for caller in ("bob", "eve", "dan") for _ in range(4)]
+        with pytest.raises(LimitReachedError, match="16 bulk actions are running"):
+            start("joe")
+        may_end.set()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+        assert not any(job.is_running for job in (*of_ann, *others))
+        assert start("ann").is_running
 
     asyncio.run(acted())

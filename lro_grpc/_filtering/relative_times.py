@@ -7,9 +7,9 @@ pages. What stands in quotes stays as it is.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
-import typer
+from lro_grpc._errors import InvalidFilterError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TIME = re.compile(
@@ -21,11 +21,6 @@ _TIME = re.compile(
 )
 
 
-def with_times(text: str) -> str:
-    """Reads ``--filter``: its times become those that they are now."""
-    return expanded(text, datetime.now(timezone.utc))
-
-
 def expanded(text: str, now: datetime) -> str:
     """Returns a filter with RFC 3339 times in place of its ``now-1h``, ``now+2d`` and the like.
 
@@ -34,7 +29,7 @@ def expanded(text: str, now: datetime) -> str:
         now: The present time, in UTC.
 
     Raises:
-        typer.BadParameter: If there is no such time.
+        InvalidFilterError: If there is no such time.
     """
 
     def time(found: re.Match[str]) -> str:
@@ -44,7 +39,8 @@ def expanded(text: str, now: datetime) -> str:
             away = timedelta(**{_UNITS[found["unit"]]: int(found["number"])})
             then = now - away if found["sign"] == "-" else now + away
         except OverflowError as cause:
-            raise typer.BadParameter(f"{found[0]} is not within the years 1 to 9999") from cause
+            message = f"{found[0]} is not within the years 1 to 9999"
+            raise InvalidFilterError(message) from cause
         return f'"{then.isoformat().replace("+00:00", "Z")}"'  # bare it could not be anywhere
 
     return _TIME.sub(time, text)
