@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
@@ -20,7 +21,8 @@ from google.rpc import status_pb2
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation.record import SHOWN, Kind
+from lro_grpc._operation.record import SHOWN, Kind, Record
+from lro_grpc._wire import encoding
 
 DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
 """The metadata type of a method that declares none of its own."""
@@ -31,14 +33,19 @@ _Fits = Callable[[FieldDescriptor], bool]
 _Write = Callable[[Message, str, Any], None]
 """Writes a value to the field of a message."""
 
+_Encode = Callable[[Any], bytes]
+"""Returns a field of a message with a value, serialized."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Convention:
-    """A conventional value: the record's field, and the way into a field of a message."""
+    """A conventional value: the record's field, and the ways into a field of a message."""
 
     value: str
     fits: _Fits
     write: _Write
+    encoding: Callable[[int], _Encode]
+    """Of the field of a number."""
 
 
 def _is(*types: int) -> _Fits:
@@ -113,13 +120,13 @@ _TEXT = _is(FieldDescriptor.TYPE_STRING)
 _FLAG = _is(FieldDescriptor.TYPE_BOOL)
 _NUMBER = _is(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT32)
 
-_BY_KIND: Mapping[Kind, tuple[_Fits, _Write]] = {
-    Kind.TIME: (_is_time, _write_time),
-    Kind.TEXT: (_TEXT, setattr),
-    Kind.FLAG: (_FLAG, setattr),
-    Kind.NUMBER: (_NUMBER, setattr),
-    Kind.STATE: (_is_job_state, setattr),
-    Kind.BATCH: (_is_batch, _write_batch),
+_BY_KIND: Mapping[Kind, tuple[_Fits, _Write, Callable[[int], _Encode]]] = {
+    Kind.TIME: (_is_time, _write_time, encoding.timestamp),
+    Kind.TEXT: (_TEXT, setattr, encoding.text),
+    Kind.FLAG: (_FLAG, setattr, encoding.number),
+    Kind.NUMBER: (_NUMBER, setattr, encoding.number),
+    Kind.STATE: (_is_job_state, setattr, encoding.number),
+    Kind.BATCH: (_is_batch, _write_batch, encoding.message),
 }
 _CONVENTIONS = {
     shown: _Convention(field.name, *_BY_KIND[field.kind])
@@ -161,6 +168,40 @@ def fill(message: Message, values: Any, *, clear: bool = True) -> None:
             write(message, name, value)
         elif clear:
             message.ClearField(name)
+
+
+def filled(kind: type[Message], record: Record) -> bytes:
+    """Returns a new message with each conventional value that it has a field for, serialized.
+
+    Args:
+        kind: Its type.
+        record: The values.
+    """
+    encoders = _encoders(kind.DESCRIPTOR)
+    if encoders is None:
+        message = kind()
+        fill(message, record, clear=False)
+        return message.SerializeToString()
+    return b"".join([encode(value) for position, encode in encoders if (value := record[position])])
+
+
+@functools.cache
+def _encoders(descriptor: Descriptor) -> Sequence[tuple[int, _Encode]] | None:
+    """Returns the positions of the values in a record, and the encoders of their fields.
+
+    Returns:
+        None if only protobuf can write a new message of the type: it has a field that must be set,
+        or one that stands between tags.
+    """
+    is_whole = message_factory.GetMessageClass(descriptor)().IsInitialized()
+    if not is_whole or any(one.type == FieldDescriptor.TYPE_GROUP for one in descriptor.fields):
+        return None
+    numbers = {field.name: field.number for field in descriptor.fields}
+    found = sorted((numbers[name], name, value) for name, value in _fields(descriptor))
+    return [
+        (Record._fields.index(value), _CONVENTIONS[name].encoding(number))
+        for number, name, value in found
+    ]
 
 
 def read(message: Message) -> Mapping[str, Any]:

@@ -9,15 +9,18 @@ All times are microseconds since 1970 UTC; 0 stands for unset.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
 from lro_grpc._operation import metadata, names
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB, RUNNING, UPDATING
+from lro_grpc._wire import encoding
 
 DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 """The retention of an operation whose method sets none: 30 days (S7)."""
@@ -27,6 +30,17 @@ HEAD_START = 60 * 1_000_000
 
 LAST_TIME = 253_402_300_799_999_999
 """The end of the year 9999: a ``Timestamp`` holds no later time."""
+
+_name_field = encoding.text(operations_pb2.Operation.NAME_FIELD_NUMBER)
+_metadata_field = encoding.message(operations_pb2.Operation.METADATA_FIELD_NUMBER)
+_value_field = encoding.message(any_pb2.Any.VALUE_FIELD_NUMBER)
+_IS_DONE = encoding.number(operations_pb2.Operation.DONE_FIELD_NUMBER)(True)
+
+
+@functools.lru_cache(maxsize=1000)
+def _type_url_field(metadata_type: str) -> bytes:
+    encode = encoding.text(any_pb2.Any.TYPE_URL_FIELD_NUMBER)
+    return encode(_anys.TYPE_URL_PREFIX + metadata_type)
 
 
 def create(
@@ -149,13 +163,15 @@ def published(
             error_code=result.error.code,
             response_type=result.response.type_url.rpartition("/")[2],
         )
-    record = record._replace(**changes)
-    operation = operations_pb2.Operation(name=record.name, done=result is not None)
-    operation.metadata.type_url = _anys.TYPE_URL_PREFIX + record.metadata_type
-    operation.metadata.value = _metadata(record)
-    if result is not None:
-        operation.MergeFrom(result)
-    return record.with_operation(operation.SerializeToString())
+    record = record.with_changes(changes)
+    return record.with_operation(_operation(record, result))
+
+
+def _operation(record: Record, result: operations_pb2.Operation | None) -> bytes:
+    """Returns the serialized Operation of a record: its own fields, and those of the result."""
+    packed = _type_url_field(record.metadata_type) + _value_field(_metadata(record))
+    operation = _name_field(record.name) + _metadata_field(packed)
+    return operation if result is None else operation + _IS_DONE + result.SerializeToString()
 
 
 def _metadata(record: Record) -> bytes:
@@ -164,6 +180,8 @@ def _metadata(record: Record) -> bytes:
         kind = metadata.message_class(record.metadata_type)
     except ConfigurationError:
         return operations_pb2.Operation.FromString(record.operation).metadata.value
-    message = kind.FromString(record.handler_metadata) if record.handler_metadata else kind()
-    metadata.fill(message, record, clear=bool(record.handler_metadata))
+    if not record.handler_metadata:
+        return metadata.filled(kind, record)
+    message = kind.FromString(record.handler_metadata)
+    metadata.fill(message, record)
     return message.SerializeToString()

@@ -17,8 +17,9 @@ behind ``create_time`` and has a default. All times are microseconds since 1970 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Annotated, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from lro_grpc._operation.states import CANCELLING, JOB, QUEUED
 
@@ -194,12 +195,20 @@ class Record(NamedTuple):
     operation: Annotated[bytes, Field(FREE, large=True)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 
+    def with_changes(self, changes: Mapping[str, Any]) -> Record:
+        """Returns the record with other values: what ``_replace`` does, but quicker."""
+        values = list(self)
+        for name, value in changes.items():
+            values[_POSITIONS[name]] = value
+        return tuple.__new__(Record, values)
+
     def with_operation(self, operation: bytes) -> Record:
         """Returns the record with other served bytes: what ``_replace`` does, but quicker.
 
         They are the last field, and each change makes them anew.
         """
-        return Record._make(self[:-1] + (operation,))  # noqa: RUF005 - unpacking makes a list first
+        values = self[:-1] + (operation,)  # noqa: RUF005 - unpacking makes a list first
+        return tuple.__new__(Record, values)
 
     @property
     def large_bytes(self) -> int:
@@ -302,6 +311,8 @@ SHOWN = {shown: field for field in FIELDS.values() for shown in field.shown_as}
 LARGE = tuple(field.name for field in FIELDS.values() if field.large)
 """The names of the fields that are large. Texts of a request, such as its ``request_id``, are no
 longer than ``request``, and not among them."""
+
+_POSITIONS = {name: position for position, name in enumerate(Record._fields)}
 
 _large_of = itemgetter(*(tuple(FIELDS).index(name) for name in LARGE))
 

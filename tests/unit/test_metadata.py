@@ -12,6 +12,7 @@ from google.protobuf import (
     text_format,
     timestamp_pb2,
 )
+from google.protobuf.message import EncodeError
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc import _anys
@@ -272,13 +273,13 @@ message_type {
 declares it, which puts an underscore behind the name ``type``."""
 
 
-def of_a_vendor(text: str) -> Message:
+def of_a_vendor(text: str, syntax: str = "proto3") -> Message:
     global _made
     _made += 1
     package = f"test_metadata_{_made}"
     file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
-    file.name, file.package, file.syntax = f"{package}.proto", package, "proto3"
-    file.dependency.append("google/rpc/status.proto")
+    file.name, file.package, file.syntax = f"{package}.proto", package, syntax
+    file.dependency.extend(["google/rpc/status.proto", "lro/v1/batch_create_instances.proto"])
     descriptor_pool.Default().Add(file)
     return metadata.message_class(f"{package}.Progress")()
 
@@ -370,6 +371,70 @@ def test_a_job_state_of_aiplatform_is_known_by_its_values():
     metadata.fill(message, FILLED)
     assert message.state == RUNNING
     assert message.create_time == time(FILLED.create_time)
+
+
+# New messages, which are put together of serialized fields.
+
+KINDS = {
+    "the default": metadata.DEFAULT_TYPE,
+    "none of the fields": empty_pb2.Empty,
+    "one of them": type(made(verb=STRING)),
+    "numbers of any width": type(made(progress_percent=INT64, attempt=UINT32, own=STRING)),
+    "two names of one value": type(made(status_message=STRING, status_detail=STRING)),
+    "our own states and batch": type(
+        made(batch_create_instances_metadata=BATCH_FIELD, state=STATE, end_time=TIME)
+    ),
+    "high numbers": type(made(**{f"own_{one}": STRING for one in range(20)}, target=STRING)),
+}
+SOME = [
+    UNSET,
+    FILLED,
+    *(UNSET._replace(**{name: getattr(FILLED, name)}) for name in CONVENTIONAL),
+    FILLED._replace(target="\N{SNOWMAN}" * 100, status_detail="x" * 70_000),
+    FILLED._replace(create_time=1, update_time=999_999, end_time=253402300799_999_999),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_new_message_has_the_fields_and_bytes_that_protobuf_writes(kind):
+    for record in SOME:
+        message = kind()
+        metadata.fill(message, record)
+        written = metadata.filled(kind, record)
+        assert kind.FromString(written) == message
+        assert sorted(written) == sorted(message.SerializeToString())  # in any order, as of a map
+
+
+DELIMITED = """
+message_type {
+  name: "Progress"
+  field { name: "verb" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field {
+    name: "batch_create_instances_metadata" number: 2 type: TYPE_GROUP label: LABEL_OPTIONAL
+    type_name: ".lro.v1.BatchCreateInstancesMetadata"
+  }
+}
+"""
+
+
+def test_a_new_message_with_a_field_that_stands_between_tags_is_written_by_protobuf():
+    message = of_a_vendor(DELIMITED, syntax="proto2")
+    metadata.fill(message, FILLED)
+    assert type(message).FromString(metadata.filled(type(message), FILLED)) == message
+
+
+REQUIRED = """
+message_type {
+  name: "Progress"
+  field { name: "verb" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "own" number: 2 type: TYPE_STRING label: LABEL_REQUIRED }
+}
+"""
+
+
+def test_a_new_message_without_a_field_that_it_must_have_is_refused():
+    with pytest.raises(EncodeError):
+        metadata.filled(type(of_a_vendor(REQUIRED, syntax="proto2")), FILLED)
 
 
 # Classes and Anys.
