@@ -22,6 +22,9 @@ The wrapped object may be used beside the future; neither sees the states that t
 
 from __future__ import annotations
 
-from lro_grpc._compat.futures import async_future, future
+from lro_grpc._extras import extra
+
+with extra("compat"):
+    from lro_grpc._compat.futures import async_future, future
 
 __all__ = ["async_future", "future"]

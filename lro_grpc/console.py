@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from lro_grpc._console.console import console
+from lro_grpc._extras import extra
+
+with extra("console"):
+    from lro_grpc._console.console import console
 
 __all__ = ["console"]

@@ -9,6 +9,9 @@
 
 from __future__ import annotations
 
-from lro_grpc._events.webhook import Webhook
+from lro_grpc._extras import extra
+
+with extra("events"):
+    from lro_grpc._events.webhook import Webhook
 
 __all__ = ["Webhook"]

@@ -84,14 +84,16 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from opentelemetry import context, metrics, propagate, trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
 from lro_grpc._errors import Code, LroError
+from lro_grpc._extras import extra
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
 from lro_grpc._operation.telemetry import InvocationMetadata
 from lro_grpc._runtime import clock
+
+with extra("otel"):
+    from opentelemetry import context, metrics, propagate, trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 __all__ = [
     "OpenTelemetry",

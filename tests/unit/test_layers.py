@@ -18,7 +18,7 @@ ROOT = Path(lro_grpc.__file__).parent
 LAYERS = [
     {"lro"},  # the generated code
     {"_anys"},
-    {"_durations"},
+    {"_durations", "_extras"},
     {"_errors"},
     {"_wire", "paging"},
     {"_operation"},
