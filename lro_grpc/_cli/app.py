@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ from lro_grpc._cli.commands import (
     work,
 )
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _print_version(is_given: bool) -> None:
@@ -46,63 +47,96 @@ def _lro(
     """
 
 
-app.command("list", help="List operations, newest first where the server has them so.")(
-    connecting(list_operations.list_operations)
+def _add(group: typer.Typer, name: str, text: str, command: Callable[..., None]) -> None:
+    """Adds a command with its help, which the list of commands has in full, too."""
+    group.command(name, help=text, short_help=text)(command)
+
+
+_add(
+    app,
+    "list",
+    "List operations, newest first where the server has them so.",
+    connecting(list_operations.list_operations),
 )
-app.command("get", help="Show an operation.")(connecting(get.get))
-app.command("stats", help="Count operations, by method and state; show which have waited longest.")(
-    connecting(stats.stats)
+_add(app, "get", "Show an operation.", connecting(get.get))
+_add(
+    app,
+    "stats",
+    "Count operations, by method and state; show which have waited longest.",
+    connecting(stats.stats),
 )
-app.command("wait", help="Wait until an operation is done, show it, and exit with its outcome.")(
-    connecting(wait.wait)
+_add(
+    app,
+    "wait",
+    "Wait until an operation is done, show it, and exit with its outcome.",
+    connecting(wait.wait),
 )
-app.command("watch", help="Show an operation as it goes on, and exit with its outcome.")(
-    connecting(watch.watch)
+_add(
+    app,
+    "watch",
+    "Show an operation as it goes on, and exit with its outcome.",
+    connecting(watch.watch),
 )
-app.command("cancel", help="Ask to cancel operations.")(connecting(control.cancel))
-app.command("pause", help="Ask to pause operations.")(connecting(control.pause))
-app.command("resume", help="Let paused operations go on.")(connecting(control.resume))
-app.command(
-    "terminate", help="End operations by force, if a cancel does not; this undoes nothing."
-)(connecting(control.terminate))
-app.command("rerun", help="Run operations again that are done, as new ones.")(
-    connecting(control.rerun)
+_add(app, "cancel", "Ask to cancel operations.", connecting(control.cancel))
+_add(app, "pause", "Ask to pause operations.", connecting(control.pause))
+_add(app, "resume", "Let paused operations go on.", connecting(control.resume))
+_add(
+    app,
+    "terminate",
+    "End operations by force, if a cancel does not; this undoes nothing.",
+    connecting(control.terminate),
 )
-app.command("delete", help="Forget operations; this does not cancel them.")(
-    connecting(control.delete)
+_add(app, "rerun", "Run operations again that are done, as new ones.", connecting(control.rerun))
+_add(app, "delete", "Forget operations; this does not cancel them.", connecting(control.delete))
+_add(
+    app,
+    "console",
+    "Show pages about a server's operations, until SIGTERM or Ctrl-C.",
+    taking_connection(console.console),
 )
-app.command("console", help="Show pages about a server's operations, until SIGTERM or Ctrl-C.")(
-    taking_connection(console.console)
+_add(app, "serve", "Serve long-running methods, until SIGTERM or Ctrl-C.", serve.serve)
+_add(
+    app, "work", "Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.", work.work
 )
-app.command("serve", help="Serve long-running methods, until SIGTERM or Ctrl-C.")(serve.serve)
-app.command("work", help="Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.")(
-    work.work
+_add(
+    app,
+    "demo",
+    "Create a batch that fails, an instance that succeeds, and a snapshot of it.",
+    demo.demo,
 )
-app.command(
-    "demo", help="Create a batch that fails, an instance that succeeds, and a snapshot of it."
-)(demo.demo)
 
 _db = typer.Typer(no_args_is_help=True)
-_db.command("check", help="Look for damage; exit with 1 if there is any.")(database.check)
-_db.command("backup", help="Copy the store as it is now, into a new file.")(database.backup)
-_db.command("vacuum", help="Give the space of removed operations back.")(database.vacuum)
-_db.command("copy", help="Copy all of a store into another one; no server may have either open.")(
-    database.copy
+_add(_db, "check", "Look for damage; exit with 1 if there is any.", database.check)
+_add(_db, "backup", "Copy the store as it is now, into a new file.", database.backup)
+_add(_db, "vacuum", "Give the space of removed operations back.", database.vacuum)
+_add(
+    _db,
+    "copy",
+    "Copy all of a store into another one; no server may have either open.",
+    database.copy,
 )
-_db.command("import", help="Store operations of another server as they were; none is run.")(
-    database.import_
+_add(
+    _db, "import", "Store operations of another server as they were; none is run.", database.import_
 )
-_db.command("migrate", help="Make the tables in Postgres, or bring them up to date.")(
-    database.migrate
-)
+_add(_db, "migrate", "Make the tables in Postgres, or bring them up to date.", database.migrate)
 app.add_typer(_db, name="db", help="Look after a store.")
 
 
-app.command("protos", help="Write the protos of lro and of google, for clients in any language.")(
-    protos.protos
+_add(
+    app,
+    "protos",
+    "Write the protos of lro and of google, for clients in any language.",
+    protos.protos,
 )
 
 
-@app.command("protoc", add_help_option=False)
-def _protoc() -> None:  # for the list of commands: __main__ runs it, which needs no extra for that
-    """Run protoc with Google's and lro/v1's protos at hand: lro protoc ARGS…."""
+def _protoc() -> None:
+    """Stands in the list of commands: __main__ runs it, which needs no extra for that."""
+
+
+_add(
+    app,
+    "protoc",
+    "Run protoc with Google's and lro/v1's protos at hand: lro protoc ARGS….",
+    _protoc,
+)

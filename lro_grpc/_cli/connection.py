@@ -20,13 +20,9 @@ _METADATA_VARIABLE = "LRO_METADATA"
 _KEY = re.compile(r"[0-9a-z_.-]+")
 
 
-def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Connection", **settings)
-
-
 def _file(name: str, help_text: str) -> Any:
     variable = f"LRO_{name.upper().replace('-', '_')}"
-    return _option(
+    return typer.Option(
         f"--{name}", envvar=variable, help=help_text, exists=True, dir_okay=False, readable=True
     )
 
@@ -44,11 +40,13 @@ class ConnectionOptions:
     """
 
     target: Annotated[
-        str, _option(envvar="LRO_TARGET", metavar="HOST:PORT", help="The server's address.")
+        str, typer.Option(envvar="LRO_TARGET", metavar="HOST:PORT", help="The server's address.")
     ] = DEFAULT_TARGET
     tls: Annotated[
         bool,
-        _option("--tls", envvar="LRO_TLS", help="Use TLS; so do the four options that follow."),
+        typer.Option(
+            "--tls", envvar="LRO_TLS", help="Use TLS; so do the four options that follow."
+        ),
     ] = False
     ca_cert: Annotated[
         Path | None,
@@ -64,7 +62,7 @@ class ConnectionOptions:
     ] = None
     server_name: Annotated[
         str | None,
-        _option(
+        typer.Option(
             envvar="LRO_SERVER_NAME",
             metavar="NAME",
             help="The name that the server's certificate is for, if it is not the target's.",
@@ -72,7 +70,7 @@ class ConnectionOptions:
     ] = None
     metadata: Annotated[
         list[str],
-        _option(
+        typer.Option(
             "--metadata",
             "-H",
             metavar="KEY=VALUE",

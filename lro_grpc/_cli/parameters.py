@@ -54,24 +54,24 @@ UnfinishedName = Annotated[
 ]
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME…", help=_NAMES, autocompletion=shell_completion.operations),
+    typer.Argument(metavar="NAME", help=_NAMES, autocompletion=shell_completion.operations),
 ]
 UnfinishedNames = Annotated[
     list[str],
-    typer.Argument(metavar="NAME…", help=_NAMES, autocompletion=shell_completion.unfinished),
+    typer.Argument(metavar="NAME", help=_NAMES, autocompletion=shell_completion.unfinished),
 ]
 NamesOrFilter = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME…]", help=_NAMES, autocompletion=shell_completion.operations),
+    typer.Argument(metavar="NAME", help=_NAMES, autocompletion=shell_completion.operations),
 ]
 UnfinishedNamesOrFilter = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME…]", help=_NAMES, autocompletion=shell_completion.unfinished),
+    typer.Argument(metavar="NAME", help=_NAMES, autocompletion=shell_completion.unfinished),
 ]
 Parent = Annotated[
     str,
     typer.Argument(
-        metavar="[PARENT]",
+        metavar="PARENT",
         help=(
             "The operations' parent, such as projects/p/locations/l, with - for any segment;"
             " `operations` for those without one. All operations unless given."

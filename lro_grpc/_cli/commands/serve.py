@@ -58,7 +58,7 @@ def serve(
     service: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODULE:ATTRIBUTE]",
+            metavar="MODULE:ATTRIBUTE",
             help="A callable (server) -> None that adds servicers; the example fleet without it.",
         ),
     ] = None,
