@@ -112,6 +112,7 @@ def _json_lines() -> logging.Formatter:
             """Puts the log's own fields first; no field of others has the name of one of them."""
             fields: dict[str, Any] = {}
             super().add_fields(fields, record, message_dict)
+            fields.pop("color_message", None)  # uvicorn's message once more, with colours in it
             own = {
                 "time": _time(record),
                 "level": record.levelname,

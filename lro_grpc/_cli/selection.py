@@ -18,6 +18,7 @@ from itertools import islice
 import typer
 
 from lro_grpc._cli.connected_server import ConnectedServer
+from lro_grpc._cli.empty_lists import hint_at_filter
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each, for_each_found
 from lro_grpc._cli.output import print_message
@@ -156,7 +157,8 @@ class Selection:
             if question is not None:
                 question.add(printable_summary(each, server.types))
         if not names:
-            print_message(f"no operation matches {wanted}")
+            hint = hint_at_filter(self.filter)
+            print_message("; ".join(filter(None, (f"no operation matches {wanted}", hint))))
             return Exit.SUCCEEDED
         if next(found, None) is not None:
             print_message(f"more than {self.limit} match; these are the first {self.limit}")

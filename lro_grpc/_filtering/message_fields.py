@@ -32,6 +32,9 @@ MOST_STEPS = 50
 _SHOWN = 10
 """The most types that an error names."""
 
+_NAMED = 100
+"""The most fields of a type that may be meant by a name that is none."""
+
 _Reader = Callable[[Any], Any]
 
 
@@ -229,6 +232,11 @@ class MetadataTypes:
         first, others = [*self.types][:_SHOWN], len(self.types) - _SHOWN
         names = ", ".join(one.DESCRIPTOR.full_name for one in first)
         return f"{names} and {others} more" if others > 0 else names
+
+    def names(self) -> list[str]:
+        """Returns fields that a filter may name, a few of many."""
+        shown = [_descriptor(one).fields_by_name for one in [*self.types][:_SHOWN]]
+        return [f"{self.prefix}{name}" for fields in shown for name in [*fields][:_NAMED]]
 
     def find(self, name: str) -> MessageField | None:
         """Returns a field; None if no type has it. A ValueError tells why it is not compared."""

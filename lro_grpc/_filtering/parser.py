@@ -64,13 +64,14 @@ The regular expressions stand for 500 characters together, and groups in them ar
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import re
 from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
 from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
-from lro_grpc._filtering.fields import LABEL, RESERVED, SHORT_NAMES, Field, field_of, search
+from lro_grpc._filtering.fields import FIELDS, LABEL, RESERVED, SHORT_NAMES, Field, field_of, search
 from lro_grpc._filtering.kinds import Value
 from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._filtering.patterns import MOST_POSITIONS, Pattern, PatternError
@@ -85,6 +86,9 @@ MAX_TERMS = 200
 """Values in a filter at most. Each ``*`` in a value counts as one more, and so does each further
 type of metadata that has a field."""
 
+
+_MOST_LIKE = 64
+"""Characters of a name that is none by which one like it is looked for."""
 
 _NO_TYPES = MetadataTypes()
 
@@ -199,6 +203,25 @@ def tokens(text: str) -> list[Token]:
             before = kind
         place, spaced = match.end(), kind == "space"
     return [*found, Token("end", "", place, spaced=True)]
+
+
+def small_operators(text: str) -> list[str]:
+    """Returns each ``and``, ``or`` and ``not`` that is a text to look for, not being in capitals.
+
+    Whoever types one has mostly meant the operator. A filter that is malformed has none.
+    """
+    try:
+        found = tokens(text)
+    except InvalidFilterError:
+        return []
+    before = [Token("", "", 0, spaced=True), *found]
+    return [
+        token.text
+        for last, token in zip(before, found, strict=False)
+        if token.kind == "text"
+        and token.text.upper() in _KEYWORDS
+        and last.kind not in ("comparator", ".")
+    ]
 
 
 class _Restricted(NamedTuple):
@@ -345,10 +368,17 @@ class _Parser:
         if field is None:
             names = ", ".join(SHORT_NAMES)
             own = f", and those of {self._types}" if self._types.types else ""
-            problem = f"there is no field {cut(member.text)!r}; the fields are {names}{own}"
+            near = self._near(member.text)
+            meant = f"; did you mean {near}? The" if near else "; the"
+            problem = f"there is no field {cut(member.text)!r}{meant} fields are {names}{own}"
             raise self._error(at, problem)
         self._count(field.size - 1, at)
         return field
+
+    def _near(self, name: str) -> str:
+        """Returns the field whose name is most like one that there is not; empty if none is."""
+        known = (*FIELDS, *self._types.names())
+        return next(iter(difflib.get_close_matches(name[:_MOST_LIKE], known, 1)), "")
 
     def _known(self, name: str, at: Token) -> Field | None:
         try:

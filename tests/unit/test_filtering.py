@@ -10,9 +10,11 @@ from google.rpc import code_pb2, status_pb2
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lro.example.v1 import fleet_service_pb2
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._errors import Code, InvalidArgumentError, InvalidFilterError, to_status
 from lro_grpc._filtering import parser as filtering
+from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import metadata, publication, states
 from lro_grpc._operation.events import Claim, Fail, Report
@@ -859,3 +861,48 @@ def test_negating_a_filter_is_its_opposite(text):
     if text.strip():
         for values in ({}, {"state": states.RUNNING}, {"name": "x", "error_code": 7}):
             assert matches(f"NOT ({text})", **values) is not found.matches(new(**values))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("craete_time", "create_time"),
+        ("createTime", "create_time"),
+        ("metadata.craete_time", "metadata.create_time"),
+        ("error.cod", "error.code"),
+    ],
+)
+def test_a_field_that_there_is_not_is_told_the_one_that_is_like_it(name: str, meant: str) -> None:
+    with pytest.raises(InvalidFilterError) as refused:
+        parse(f"{name} = 1")
+    assert f"there is no field '{name}'; did you mean {meant}? The fields are name, " in str(
+        refused.value
+    )
+
+
+def test_a_field_may_be_like_one_of_the_services_own() -> None:
+    types = MetadataTypes([fleet_service_pb2.Instance])
+    with pytest.raises(InvalidFilterError, match=r"did you mean metadata\.size_bytes\?"):
+        parse("metadata.sizeBytes = 1", types)
+
+
+@pytest.mark.parametrize("name", ["colour", "x" * 4000])
+def test_a_field_that_is_like_none_is_told_all(name: str) -> None:
+    with pytest.raises(InvalidFilterError, match="; the fields are name, "):
+        parse(f"{name} = 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("method = X and state = RUNNING", ["and"]),
+        ("state = FAILED Or not done = true", ["Or", "not"]),
+        ("state = FAILED AND NOT done = true", []),
+        ('target = and OR labels.or:* OR "and"', []),
+        ("create_time >", []),
+        ("'", []),
+        ("", []),
+    ],
+)
+def test_operators_in_small_letters_are_found(text: str, words: list[str]) -> None:
+    assert filtering.small_operators(text) == words

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lro_grpc._cli.connected_server import ConnectedServer
+from lro_grpc._cli.empty_lists import hint_at_filter, hint_at_parent
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format, Parent, with_times
@@ -74,8 +75,10 @@ def list_operations(
         _print_tables(terminal, parent, _summaries(operations, server.types), size)
     else:
         _print_lines(_summaries(operations, server.types))
-    if not (first or filter_text or parent == ANY_PARENT):
-        print_message(f"no operations of {parent}; `lro list` shows those of all parents")
+    if not first and (
+        hint := hint_at_filter(filter_text) if filter_text else hint_at_parent(parent)
+    ):
+        print_message(hint)
     return Exit.SUCCEEDED
 
 

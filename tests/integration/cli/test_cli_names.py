@@ -37,6 +37,27 @@ def test_an_empty_list_has_a_hint_at_a_mistyped_parent(world: World) -> None:
     assert world.lro("list", PARENT).stderr == ""
 
 
+def test_an_empty_list_has_a_hint_at_a_parent_with_its_collection(world: World) -> None:
+    name = world.create()
+    assert world.lro("list", f"{PARENT}/operations").stderr == (
+        f"lro: no operations of {PARENT}/operations; a parent is named without its collection:"
+        f" lro list {PARENT}\n"
+    )
+    assert world.lro("list", name).stderr == (
+        f"lro: no operations of {name}; that is the name of one: lro get {name}\n"
+    )
+
+
+def test_a_filter_that_nothing_matches_has_a_hint_at_small_letters(world: World) -> None:
+    world.create()
+    hint = "and is a text that it looks for; the operator is AND, in capitals\n"
+    told = world.lro("list", "-q", "--filter", "method = x and state = RUNNING")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", f"lro: {hint}")
+    told = world.lro("rerun", "--filter", "verb = x and state = RUNNING", "--yes")
+    assert told.stderr.endswith(f"verb = x and state = RUNNING; {hint}")
+    assert world.lro("list", "--filter", "target = and").stderr == ""
+
+
 def test_names_come_from_stdin(world: World) -> None:
     names = [world.create("hold") for _ in range(2)]
     listed = world.lro("list", "-q", "--filter", "done = false").stdout

@@ -156,6 +156,16 @@ def test_without_an_option_the_log_is_left_alone(log: logging.Logger) -> None:
     assert logging.getLogger().handlers == before
 
 
+def test_json_has_no_message_with_colours_in_it(log: logging.Logger) -> None:
+    configure(LogFormat.JSON, None)
+    (lines,) = logging.getLogger().handlers
+    extra = {"color_message": "\x1b[36mserved\x1b[0m", "size": 1}  # as uvicorn's records have it
+    record = log.makeRecord("x", logging.INFO, "f", 1, "served", (), None, extra=extra)
+    shown = json.loads(lines.format(record))
+    assert (shown["message"], shown["size"]) == ("served", 1)
+    assert "color_message" not in shown
+
+
 def test_a_stack_is_indented_as_a_traceback_is(log: logging.Logger) -> None:
     record = log.makeRecord("x", logging.WARNING, "f", 1, "stands", (), None, sinfo="a\nb\rc")
     head, *below = TextLines().format(record).split("\n")
