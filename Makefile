@@ -33,6 +33,13 @@ help: ## Show this list
 	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,compat,console,http,metrics,otel]' --group dev
 	touch $@
 
+# Tools that read the API's document, apart from the rest: one of them needs an older typer.
+.venv-openapi/tools.stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-openapi
+	.venv-openapi/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-openapi/bin/python -m pip install --quiet --group openapi
+	touch $@
+
 .PHONY: demo
 demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that succeeds, a snapshot
 	$(BIN)/lro demo
@@ -71,6 +78,8 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
+
+test/tests/integration/http/: .venv-openapi/tools.stamp
 
 .PHONY: $(TEST_PARTS:%=test/%)
 $(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
@@ -202,4 +211,4 @@ check: lint typecheck check-generated breaking test ## Everything that must be g
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-lowest .venv-highest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-highest .venv-openapi build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

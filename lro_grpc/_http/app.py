@@ -24,9 +24,9 @@ class Gateway:
     """An ASGI app that answers each request as the vendor of its path does.
 
     Args:
-        apis: The vendors' APIs. A path below several prefixes is of the API with the longest; below
-            none, it has the errors of the first.
-        others: More routes, which count where none of the APIs' matches.
+        apis: The vendors' APIs, whose errors there are: of a path below several prefixes, that with
+            the longest; below none, the first.
+        routes: All routes; where several match, the first one counts.
         bodies: Counts the bodies of requests.
         origins: Refuses requests of strangers' pages.
     """
@@ -34,14 +34,12 @@ class Gateway:
     def __init__(
         self,
         apis: Sequence[VendorApi],
-        others: Iterable[Route],
+        routes: Iterable[Route],
         bodies: Bodies,
         origins: Origins,
     ) -> None:
         self._apis = apis
-        longest_first = sorted(apis, key=lambda api: len(api.prefix), reverse=True)
-        own = [route for api in longest_first for route in api.routes()]
-        self._router = Router([*own, *others])
+        self._router = Router(routes)
         self._bodies = bodies
         self._origins = origins
 

@@ -33,11 +33,12 @@ from starlette.types import ASGIApp
 
 from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._http import health
+from lro_grpc._http import about, health
 from lro_grpc._http.app import Beside, Gateway, OnLoop
 from lro_grpc._http.backend import Backend, Calls, ChannelBackend, LocalBackend
 from lro_grpc._http.bodies import Bodies, BodyLimits
 from lro_grpc._http.channel_calls import calls_on
+from lro_grpc._http.comments import Comments
 from lro_grpc._http.method_routes import (
     Rules,
     methods_of,
@@ -69,6 +70,9 @@ def gateway(
     public_url: str = "",
     allow_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
+    openapi: bool = True,
+    docs: bool = False,
+    comments: bytes = b"",
     console: bool | ASGIApp = False,
     max_body: int = 4 * 1024 * 1024,
     body_timeout: Duration = timedelta(seconds=30),
@@ -110,6 +114,10 @@ def gateway(
             ``*.example.com`` for all below a name; ``*`` for any. An address, ``localhost`` and the
             host of ``public_url`` need not be given. A request for any other host is refused: else
             a stranger's page could call under a name of its own (DNS rebinding).
+        openapi: Whether ``/openapi.json`` describes the API to anyone.
+        docs: Whether ``/docs`` is a page that shows it, and calls it with what its reader gives.
+        comments: The comments in it: what ``protoc --include_source_info --include_imports
+            --descriptor_set_out`` has written for the services' protos.
         console: Whether pages for the person on call are at ``/console``, which needs the extra of
             that name; or the app of :func:`lro_grpc.console.console`, made with options of your
             own. ``allow_origins`` does not let other pages call it.
@@ -124,7 +132,8 @@ def gateway(
         ConfigurationError: If neither operations nor a channel is given, or a channel that cannot
             be used, or a service that is not known, or a rule is malformed, or one puts a method
             that changes something at GET, or a prefix, a host or ``public_url`` is none, or a
-            number or the time cannot be.
+            number or the time cannot be, or ``/docs`` is at the path of a method, or ``comments``
+            is no descriptor set.
     """
     if operations is None and channel is None:
         raise ConfigurationError("give the gateway operations, a channel, or both")
@@ -180,15 +189,36 @@ def gateway(
         AzureFace(backend, public_url),
         DeploymentManager(backend, public_url),
     ]
-    others = [
-        *routes(methods, backend, plain_calls, apis),
-        *routes_of_others(sorted({*services} - SERVICES), methods),
-        *(route for one in longrunning for route in one.routes_of_long_names()),
+    longest_first = sorted(apis, key=lambda api: len(api.prefix), reverse=True)
+    own_services = sorted({*services} - SERVICES)
+    own = [*routes(methods, backend, plain_calls, apis)]
+    served = [
+        *(route for api in longest_first for route in api.routes()),
+        *own,
         *health.routes(backend),
+    ]
+    all_routes = [
+        *served,
+        *about.routes(
+            own_services,
+            apis,
+            own,
+            served,
+            public_url=public_url,
+            comments=Comments(comments),
+            has_document=openapi,
+            has_page=docs,
+            more={
+                **({"console": f"{CONSOLE}/"} if console else {}),
+                "health": [health.READY, health.LIVE],
+            },
+        ),
+        *routes_of_others(own_services, methods),
+        *(route for one in longrunning for route in one.routes_of_long_names()),
     ]
     bodies = Bodies(BodyLimits(max_body, body_timeout.total_seconds(), max_values, max_bodies))
     origins = Origins(allow_origins, allowed_hosts, public_url)
-    app: ASGIApp = Gateway(apis, others, bodies, origins)
+    app: ASGIApp = Gateway(apis, all_routes, bodies, origins)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:

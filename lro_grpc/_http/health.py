@@ -15,9 +15,12 @@ from collections.abc import Iterator, Mapping
 from starlette.types import ASGIApp
 
 from lro_grpc._http.backend import Backend
+from lro_grpc._http.described import Described, Shown
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
+
+READY, LIVE = "/healthz", "/livez"
 
 
 def routes(backend: Backend) -> Iterator[Route]:
@@ -35,8 +38,23 @@ def routes(backend: Backend) -> Iterator[Route]:
         del http_request, variables
         return _response(is_well=True)
 
-    yield Route("GET", Template("/healthz"), ready)
-    yield Route("GET", Template("/livez"), live)
+    yield Route("GET", Template(READY), ready, described=_described("Ready"))
+    yield Route("GET", Template(LIVE), live, described=_described("Live"))
+
+
+def _described(name: str) -> Described:
+    well, ill = (
+        Shown(text, status=status, schema=_SCHEMA, name="Health")
+        for text, status in (("It is.", 200), ("It is not.", 503))
+    )
+    return Described(tag="health", name=name, answers=(well, ill) if name == "Ready" else (well,))
+
+
+_SCHEMA = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"type": "string", "enum": ["SERVING", "NOT_SERVING"]}},
+}
 
 
 def _response(*, is_well: bool) -> ASGIApp:

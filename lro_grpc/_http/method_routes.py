@@ -23,6 +23,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import responses, transcoding
 from lro_grpc._http.backend import Calls
 from lro_grpc._http.conversion import converted
+from lro_grpc._http.described import RETRY_AFTER, Described, Shown
 from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, poll_headers
@@ -37,7 +38,7 @@ from lro_grpc._http.transcoding import (
     rule_of,
 )
 from lro_grpc._server.jobs.kind import JobKind
-from lro_grpc._server.rpc.method_types import messages_of
+from lro_grpc._server.rpc.method_types import messages_of, operation_types
 
 Rules = Mapping[str, http_pb2.HttpRule]
 
@@ -175,7 +176,9 @@ def routes(
             _check_response_body(method, binding)
             api = api_of(binding.template.text, apis)
             identify = functools.partial(calls.identify, method.name)
-            yield transcoding.route(binding, identify, _respond_with(method, binding, calls, api))
+            respond = _respond_with(method, binding, calls, api)
+            described = _described(method, binding, api)
+            yield transcoding.route(binding, identify, respond, described)
 
 
 def routes_of_others(services: Iterable[str], methods: Sequence[ServedMethod]) -> Iterator[Route]:
@@ -254,6 +257,18 @@ def _respond_with(
         return dumped(canonical_json.to_json(message))
 
     return respond
+
+
+def _described(method: ServedMethod, binding: Binding, api: VendorApi) -> Described:
+    if method.response is not operations_pb2.Operation:
+        shown = Shown("OK.", method.response, binding.response_body, headers=RETRY_AFTER)
+        return transcoding.describe(method.name, binding, shown)
+    types = operation_types(method.name)
+    names = [f"its {what} is a `{kind.DESCRIPTOR.full_name}`" for what, kind in types.items()]
+    text = f"Starts an operation: {', and '.join(names)}." if names else "Starts an operation."
+    return transcoding.describe(
+        method.name, binding, api.start, text=text, types=list(types.values())
+    )
 
 
 def _rule_of_job(kind: JobKind, verb: str, prefixes: Sequence[str]) -> http_pb2.HttpRule:

@@ -41,6 +41,12 @@ class HttpRequest:
         self._bodies = bodies
 
     @property
+    def root_path(self) -> str:
+        """Where the app is mounted; empty at the root."""
+        root: str = self._scope.get("root_path", "")
+        return root
+
+    @property
     def query(self) -> Sequence[tuple[str, str]]:
         """The query parameters, in their order."""
         text: bytes = self._scope["query_string"]

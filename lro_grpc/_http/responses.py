@@ -175,6 +175,18 @@ def not_served(method: str, why: str) -> HttpError:
     )
 
 
+def too_large_document(limit: int) -> HttpError:
+    """Returns the error for a document of the API that is not shown."""
+    return HttpError(
+        f"the document of this API has more than {limit} bytes, and is not shown; serve fewer"
+        " services in one process",
+        status=501,
+        code=Code.UNIMPLEMENTED,
+        reason="DOCUMENT_TOO_LARGE",
+        metadata={"limit": str(limit)},
+    )
+
+
 def too_large(limit: int) -> HttpError:
     """Returns the error for a body above the limit."""
     return HttpError(

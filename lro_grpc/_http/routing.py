@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
+from lro_grpc._http.described import Described, Shown
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._server.rpc.local_calls import Answer
 
@@ -40,6 +41,8 @@ class Route:
     """Makes the response, given the values of the template's variables in the path as well."""
     is_served: bool = True
     """Whether it is of use; False if all that it does is to say why it is not."""
+    described: Described | None = None
+    """Its part in the document of the API; None for none."""
 
 
 class VendorApi(Protocol):
@@ -47,6 +50,8 @@ class VendorApi(Protocol):
 
     prefix: str
     """The beginning of all its paths."""
+    dialect: str
+    """The dialect of its answers."""
 
     def routes(self) -> Iterable[Route]:
         """Returns its routes; where several match, the first one counts."""
@@ -62,6 +67,16 @@ class VendorApi(Protocol):
         Args:
             answer: The Operation; without a name if there is none (S8).
         """
+        ...
+
+    @property
+    def start(self) -> Shown:
+        """The response to a start, as the document of the API describes it."""
+        ...
+
+    @property
+    def error(self) -> Shown:
+        """The body of an error response, likewise."""
         ...
 
 
@@ -122,14 +137,18 @@ class Template:
         self.text = text
         self.fields: list[str] = []
         """The paths of the fields that it has variables for, in their order."""
+        self.parts: list[tuple[str, Sequence[str]]] = []
+        """Its segments: what each variable stands for, with its field, and what is between them."""
         self._is_one_segment: list[bool] = []
         pattern, position = "", 0
         while part := _PART.match(text, position):
             position = part.end()
             if part["item"]:
                 pattern += _pattern(part["item"])
+                self.parts.append(("", (part["item"],)))
                 continue
             items = part["items"] or "*"
+            self.parts.append((part["field"], items.split("/")))
             pattern += f"({''.join(map(_pattern, items.split('/')))})"
             self.fields.append(part["field"])
             self._is_one_segment.append(items == "*")
@@ -169,6 +188,20 @@ class Template:
                 self.fields, found.groups(), self._is_one_segment, strict=True
             )
         }
+
+
+class Root(Template):
+    """The path ``/``, which no rule of ``google.api.http`` can be at."""
+
+    def __init__(self) -> None:
+        self.text = "/"
+        self.fields = []
+        self.parts = []
+        self.verb = ""
+
+    def match(self, path: str) -> Mapping[str, str] | None:
+        """Returns no values for that path; None for any other."""
+        return {} if path == self.text else None
 
 
 def verb_of(path: str) -> str:

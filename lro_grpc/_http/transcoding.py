@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
 from lro_grpc._http.conversion import converted, cost_of
+from lro_grpc._http.described import Described, Shown
 from lro_grpc._http.request import SYSTEM_PARAMETERS, Caller, HttpRequest, bad_parameter
 from lro_grpc._http.routing import Route, Template
 
@@ -28,23 +29,17 @@ Identify = Callable[[Caller], Awaitable[None]]
 """Lets in a caller who is known, before anything is done for them; raises for any other."""
 
 
-def routes(
-    rule: http_pb2.HttpRule, request: type[Message], identify: Identify, respond: Respond
-) -> Iterator[Route]:
-    """Yields the routes of a rule.
+def route(
+    binding: Binding, identify: Identify, respond: Respond, described: Described | None = None
+) -> Route:
+    """Returns the route of one binding of a rule.
 
     Args:
-        rule: The paths of the method.
-        request: The type of its request.
-        identify: Lets in its callers.
+        binding: The binding.
+        identify: Lets in the callers of the method.
         respond: Makes the responses.
+        described: What the document of the API says of it; None for nothing.
     """
-    for binding in bindings(rule, request):
-        yield route(binding, identify, respond)
-
-
-def route(binding: Binding, identify: Identify, respond: Respond) -> Route:
-    """Returns the route of one binding of a rule; see :func:`routes`."""
 
     def convert(variables: Mapping[str, str], http_request: HttpRequest, body: bytes) -> bytes:
         http_request.check_values(body)
@@ -57,7 +52,36 @@ def route(binding: Binding, identify: Identify, respond: Respond) -> Route:
             message = await converted(cost_of(body), convert, variables, http_request, body)
         return await respond(message, http_request)
 
-    return Route(binding.http_method, binding.template, transcode)
+    return Route(binding.http_method, binding.template, transcode, described=described)
+
+
+def describe(
+    name: str,
+    binding: Binding,
+    *answers: Shown,
+    text: str = "",
+    types: Sequence[type[Message]] = (),
+) -> Described:
+    """Returns what the document of the API says of a method.
+
+    Args:
+        name: ``/pkg.Service/Method``.
+        binding: The way to call it.
+        *answers: Its responses.
+        text: What there is to say beside its comment.
+        types: More messages that its callers meet.
+    """
+    service, _, method = name.strip("/").partition("/")
+    return Described(
+        tag=service.rpartition(".")[2],
+        name=method,
+        answers=answers,
+        request=binding.request,
+        body=binding.body,
+        method=method_of(name),
+        text=text,
+        types=types,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +323,15 @@ _FROM_TEXT = frozenset(
 """Messages whose JSON is one text, so that a query parameter can be one."""
 
 
+def is_parameter(field: FieldDescriptor) -> bool:
+    """Returns whether a field can be a parameter of a query."""
+    return field.message_type is None or field.message_type.full_name in _FROM_TEXT
+
+
 def _value(name: str, field: FieldDescriptor, texts: Sequence[str]) -> Any:
     """Returns the JSON value of a field from its texts."""
     kind = field.message_type
-    if kind is not None and kind.full_name not in _FROM_TEXT:
+    if not is_parameter(field):
         raise bad_parameter(name, "is a message; only its fields can be parameters")
     is_flag = field.type == FieldDescriptor.TYPE_BOOL or (
         kind is not None and kind.full_name == "google.protobuf.BoolValue"

@@ -103,6 +103,10 @@ def serve(
             metavar="PATH",
         ),
     ] = None,
+    docs: Annotated[
+        bool,
+        typer.Option("--docs", help="Show a page about the API over HTTP at /docs of it."),
+    ] = False,
     console: Annotated[
         bool,
         typer.Option("--console", help="Show pages about the operations at /console of the HTTP."),
@@ -193,6 +197,7 @@ def serve(
             allowed_hosts=[*(allowed_host or ()), *names_of(http)],
             allow_origins=allow_origin or (),
             prefix=prefix or "/v1",
+            docs=docs,
             console={"target": address, "read_only": console_read_only} if has_console else None,
         ) as http_port:
             tasks: list[asyncio.Task[None]] = []
@@ -220,6 +225,8 @@ def serve(
         print(f"listening on   {address}")
         if over_http:
             print(f"over HTTP on   {over_http}")
+        if docs:
+            print(f"API shown on   http://{over_http}/docs")
         if has_console:
             print(f"console on     http://{over_http}/console/")
         if metrics_at:
@@ -255,6 +262,8 @@ def serve(
         check_address("--listen", listen, "127.0.0.1:50051", takes_sockets=True)
         if http:
             check_address("--http", http, "127.0.0.1:8080")
+        if docs and not http:
+            raise ConfigurationError("--docs is shown over HTTP; give --http HOST:PORT, too")
         if has_console and not http:
             raise ConfigurationError("--console is shown over HTTP; give --http HOST:PORT, too")
         if console and not console_read_only and not is_local(http):

@@ -16,14 +16,43 @@ from google.rpc import status_pb2
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from lro.v1 import operation_status_pb2
 from lro_grpc._dialects import azure_face
 from lro_grpc._errors import PermissionDeniedError, cut
 from lro_grpc._http.backend import Backend, view_of
+from lro_grpc._http.described import RETRY_AFTER, Described, Shown
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
 from lro_grpc._server.rpc.local_calls import Answer
+
+_DESCRIBED = Described(
+    tag=azure_face.NAME,
+    name="GetOperationStatus",
+    text="The status of an operation, by its id alone, as Azure Face has it.",
+    answers=(Shown("The status.", operation_status_pb2.OperationStatus, headers=RETRY_AFTER),),
+)
+_START = Shown(
+    "The operation has started; without the header the request was only validated.",
+    status=202,
+    headers={"Operation-Location": "The URL of its status.", **RETRY_AFTER},
+)
+_ERROR = Shown(
+    "An error.",
+    name="Error.azure_face",
+    schema={
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            }
+        },
+    },
+)
 
 
 class AzureFace:
@@ -35,6 +64,7 @@ class AzureFace:
     """
 
     prefix = "/face/v1.0"
+    dialect = azure_face.NAME
 
     def __init__(self, backend: Backend, public_url: str) -> None:
         self._backend = backend
@@ -42,11 +72,22 @@ class AzureFace:
 
     def routes(self) -> Iterator[Route]:
         """Returns the routes."""
-        yield Route("GET", Template(f"{self.prefix}/operations/{{operation_id}}"), self._get)
+        template = Template(f"{self.prefix}/operations/{{operation_id}}")
+        yield Route("GET", template, self._get, described=_DESCRIBED)
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
         """Returns the JSON body of an error response."""
         return azure_face.error_body(status)
+
+    @property
+    def start(self) -> Shown:
+        """No body: a header leads to the status."""
+        return _START
+
+    @property
+    def error(self) -> Shown:
+        """The error of the vendor."""
+        return _ERROR
 
     async def started(self, answer: Answer) -> Response:
         """Returns 202 with the URL of the status; with none if the request was only validated."""

@@ -22,11 +22,13 @@ from google.rpc import status_pb2
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from lro.v1 import deployment_operation_pb2
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._http.backend import Backend, ListRequest, view_of
 from lro_grpc._http.conversion import converted
+from lro_grpc._http.described import RETRY_AFTER, Described, Shown
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
@@ -42,6 +44,66 @@ _PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuc
 _IGNORED = "header.bypassBillingFilter"
 
 
+_OPERATION = Shown(
+    "The operation; an empty object, if a start was only validated.",
+    deployment_operation_pb2.DeploymentOperation,
+    headers=RETRY_AFTER,
+)
+_GET = Described(
+    tag=deployment_manager.NAME,
+    name="GetOperation",
+    answers=(_OPERATION,),
+    parameters={_IGNORED: {"type": "boolean", "description": "Has no effect."}},
+    text="An operation of the parent `projects/{project}/locations/global`, as Deployment Manager"
+    " has it.",
+)
+_TEXT = {"type": "string"}
+_LIST = Described(
+    tag=deployment_manager.NAME,
+    name="ListOperations",
+    answers=(
+        Shown(
+            "A page of operations.",
+            deployment_operation_pb2.DeploymentOperation,
+            member="operations",
+        ),
+    ),
+    parameters={
+        "filter": _TEXT,
+        "maxResults": {"type": "integer", "minimum": 0, "maximum": _MOST_RESULTS},
+        "orderBy": {"type": "string", "enum": list(_ORDERS)},
+        "pageToken": _TEXT,
+        "returnPartialSuccess": {"type": "boolean", "description": "Has no effect."},
+    },
+)
+_ERROR = Shown(
+    "An error.",
+    name="Error.deployment_manager",
+    schema={
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "errors", "status"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "message": _TEXT,
+                    "errors": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"message": _TEXT, "domain": _TEXT, "reason": _TEXT},
+                        },
+                    },
+                    "status": _TEXT,
+                },
+            }
+        },
+    },
+)
+
+
 class DeploymentManager:
     """The routes of Deployment Manager.
 
@@ -51,6 +113,7 @@ class DeploymentManager:
     """
 
     prefix = "/deploymentmanager/v2"
+    dialect = deployment_manager.NAME
 
     def __init__(self, backend: Backend, public_url: str) -> None:
         self._backend = backend
@@ -59,12 +122,23 @@ class DeploymentManager:
     def routes(self) -> Iterator[Route]:
         """Returns the routes."""
         collection = f"{self.prefix}/projects/{{project}}/global/operations"
-        yield Route("GET", Template(collection), self._list)
-        yield Route("GET", Template(f"{collection}/{{operation}}"), self._get)
+        yield Route("GET", Template(collection), self._list, described=_LIST)
+        one = Template(f"{collection}/{{operation}}")
+        yield Route("GET", one, self._get, described=_GET)
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
         """Returns the JSON body of an error response."""
         return deployment_manager.error_body(status)
+
+    @property
+    def start(self) -> Shown:
+        """The operation, in this dialect."""
+        return _OPERATION
+
+    @property
+    def error(self) -> Shown:
+        """The error of Google's older APIs."""
+        return _ERROR
 
     async def started(self, answer: Answer) -> Response:
         """Returns the operation; an empty object, if the request was only validated."""

@@ -19,12 +19,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 from google.api import http_pb2
 from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from starlette.responses import Response
@@ -37,6 +39,7 @@ from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
 from lro_grpc._http.conversion import converted
+from lro_grpc._http.described import RETRY_AFTER, Shown
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, operation_json, poll_headers
 from lro_grpc._http.routing import Route
@@ -47,6 +50,40 @@ _OPERATIONS = "/google.longrunning.Operations/"
 _CONTROL = "/lro.v1.OperationControlService/"
 SERVICES = frozenset({_OPERATIONS.strip("/"), _CONTROL.strip("/")})
 """The services whose methods these routes are."""
+
+_OPERATION = Shown("The operation.", operations_pb2.Operation, headers=RETRY_AFTER)
+_NOTHING = Shown("An empty object.", empty_pb2.Empty)
+_EVENTS = (
+    Shown(
+        "Server-sent events: the data of each `message` is the JSON of the operation, and the"
+        " terminal one has the id `done`. A failure in between is a `status` event, its data the"
+        " body of an error.",
+        schema={"type": "string"},
+        media_type="text/event-stream",
+    ),
+    Shown("To a browser that connects again once it has had the terminal event.", status=204),
+)
+
+ERROR = Shown(
+    "An error: a `google.rpc.Status`, with the HTTP status as its code.",
+    name="Error.longrunning",
+    schema={
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "status"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "message": {"type": "string"},
+                    "status": {"type": "string"},
+                    "details": {"type": "array", "items": {"type": "object"}},
+                },
+            }
+        },
+    },
+)
 
 _NAME = "{name=**/operations/*}"
 _LONG_NAME = "{name=**/operations/*/**}"
@@ -60,6 +97,8 @@ class Longrunning:
         prefix: The beginning of the paths, such as ``/v1``.
     """
 
+    dialect = longrunning.NAME
+
     def __init__(self, backend: Backend, prefix: str) -> None:
         self.prefix = prefix
         self._backend = backend
@@ -69,7 +108,8 @@ class Longrunning:
         # The path of the proto, and that of Google's own client, which takes "operations" for a
         # parent like any other. The lists come first: a parent may end in "operations", and no id
         # is that.
-        yield from self._list("{name=operations}", "{name=operations}/operations")
+        yield from map(_unsaid, self._list("{name=operations}"))
+        yield from map(_unsaid, self._list("{name=operations}/operations"))
         yield from self._list("{name=**}/operations")
         yield from self._summarize()
         yield from self._named(_NAME)
@@ -79,7 +119,7 @@ class Longrunning:
 
         They match paths that may be other methods', and so come after all of those.
         """
-        yield from self._named(_LONG_NAME)
+        yield from map(_unsaid, self._named(_LONG_NAME))
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
         """Returns the JSON body of an error response."""
@@ -89,16 +129,26 @@ class Longrunning:
         """Returns the operation, as the response of the method that has started it."""
         return await _shown(answer)
 
-    def _list(self, path: str, *others: str) -> Iterator[Route]:
+    @property
+    def start(self) -> Shown:
+        """The operation, which goes on."""
+        return _OPERATION
+
+    @property
+    def error(self) -> Shown:
+        """A ``google.rpc.Status``, as Google's APIs have it over HTTP."""
+        return ERROR
+
+    def _list(self, path: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{path}")
-        for other in others:
-            rule.additional_bindings.add(get=f"{self.prefix}/{other}")
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             page = await self._backend.call(LIST_OPERATIONS, body, http_request.caller)
             return json_response(await converted(len(page.body), _page_json, page.body))
 
-        return self._routes(LIST_OPERATIONS, rule, operations_pb2.ListOperationsRequest, respond)
+        kind = operations_pb2.ListOperationsRequest
+        shown = Shown("A page of operations.", operations_pb2.ListOperationsResponse)
+        return self._routes(LIST_OPERATIONS, rule, kind, respond, shown)
 
     def _named(self, name: str) -> Iterator[Route]:
         """Yields the routes of one operation, by the template of its name."""
@@ -120,7 +170,7 @@ class Longrunning:
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:cancel", body="*")
         kind = operations_pb2.CancelOperationRequest
         method = f"{_OPERATIONS}CancelOperation"
-        return self._routes(method, rule, kind, self._respond_empty(method))
+        return self._routes(method, rule, kind, self._respond_empty(method), _NOTHING)
 
     def _control(
         self, verb: str, name: str, request: type[Message], response: type[Message]
@@ -137,7 +187,8 @@ class Longrunning:
             return json_response(shown, headers=poll_headers(found.headers))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
-        return self._routes(method, rule, request, respond)
+        shown = Shown("The operation as it is then.", response, headers=RETRY_AFTER)
+        return self._routes(method, rule, request, respond, shown)
 
     def _describe(self, name: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:describe")
@@ -162,13 +213,13 @@ class Longrunning:
             found = await self._backend.call(method, body, http_request.caller)
             return json_response(await converted(len(found.body), show, found.body))
 
-        return self._routes(method, rule, request, respond)
+        return self._routes(method, rule, request, respond, Shown("OK.", response))
 
     def _delete(self, name: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{name}")
         kind = operations_pb2.DeleteOperationRequest
         method = f"{_OPERATIONS}DeleteOperation"
-        return self._routes(method, rule, kind, self._respond_empty(method))
+        return self._routes(method, rule, kind, self._respond_empty(method), _NOTHING)
 
     def _respond_empty(self, method: str) -> transcoding.Respond:
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
@@ -183,7 +234,8 @@ class Longrunning:
             return await _shown(found)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}")
-        return self._routes(GET_OPERATION, rule, operations_pb2.GetOperationRequest, respond)
+        kind = operations_pb2.GetOperationRequest
+        return self._routes(GET_OPERATION, rule, kind, respond, _OPERATION)
 
     def _wait(self, name: str) -> Iterator[Route]:
         method = f"{_OPERATIONS}WaitOperation"
@@ -194,7 +246,10 @@ class Longrunning:
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:wait", body="*")
         rule.additional_bindings.add(get=f"{self.prefix}/{name}:wait")
-        return self._routes(method, rule, operations_pb2.WaitOperationRequest, respond)
+        shown = dataclasses.replace(
+            _OPERATION, text="The operation when it is done, or as it is at the `timeout`."
+        )
+        return self._routes(method, rule, operations_pb2.WaitOperationRequest, respond, shown)
 
     def _watch(self, name: str) -> Iterator[Route]:
         method = f"{_CONTROL}WatchOperation"
@@ -204,7 +259,7 @@ class Longrunning:
             return await event_stream(states, http_request, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:watch")
-        return self._routes(method, rule, _control.WatchOperationRequest, respond)
+        return self._routes(method, rule, _control.WatchOperationRequest, respond, *_EVENTS)
 
     def _routes(
         self,
@@ -212,9 +267,17 @@ class Longrunning:
         rule: http_pb2.HttpRule,
         request: type[Message],
         respond: transcoding.Respond,
+        *answers: Shown,
     ) -> Iterator[Route]:
         identify = functools.partial(self._backend.identify, method)
-        return transcoding.routes(rule, request, identify, respond)
+        for binding in transcoding.bindings(rule, request):
+            described = transcoding.describe(method, binding, *answers)
+            yield transcoding.route(binding, identify, respond, described)
+
+
+def _unsaid(route: Route) -> Route:
+    """Returns a route that the document of the API leaves out: another one says the same."""
+    return dataclasses.replace(route, described=None)
 
 
 async def _shown(answer: Answer) -> Response:

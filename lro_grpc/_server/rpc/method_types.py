@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +97,29 @@ def declared_metadata(method: MethodDescriptor) -> type[Message] | None:
         return None
     name = f"/{method.containing_service.full_name}/{method.name}"
     return _message_class(name, method, "metadata_type", info.metadata_type)
+
+
+def operation_types(name: str) -> Mapping[str, type[Message]]:
+    """Returns what a method's ``operation_info`` names: ``response`` and ``metadata``.
+
+    Args:
+        name: ``/pkg.Service/Method``.
+
+    Returns:
+        The types that are known here; none if the method is not.
+    """
+    service, _, method = name.strip("/").partition("/")
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[method]
+    except KeyError:
+        return {}
+    info: Any = descriptor.GetOptions().Extensions[_OPERATION_INFO]
+    found = {}
+    for what, declared in (("response", info.response_type), ("metadata", info.metadata_type)):
+        with contextlib.suppress(ConfigurationError):
+            if declared:
+                found[what] = _message_class(name, descriptor, what, declared)
+    return found
 
 
 def _message_class(

@@ -446,6 +446,22 @@ def test_methods_that_start_nothing_are_called_over_http_whatever_tls_asks_for(
             assert get(f"{prefix}/{operation.name}")["done"]
 
 
+def test_the_api_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    options = ("--store", "memory:", "--http", "127.0.0.1:0", "--docs", "--public-url")
+    with serving(*options, "https://example.com", cwd=tmp_path) as served:
+        address = served.banner[1].split()[-1]
+        assert served.banner[2].split() == ["API", "shown", "on", f"http://{address}/docs"]
+        with urllib.request.urlopen(f"http://{address}/docs", timeout=20) as reply:
+            assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        with urllib.request.urlopen(f"http://{address}/openapi.json", timeout=20) as reply:
+            document = json.load(reply)
+        assert document["servers"] == [{"url": "https://example.com"}]
+        assert "FleetService_GetInstance" in json.dumps(document)
+    refused = run("serve", "--store", "memory:", "--docs", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr == "lro: --docs is shown over HTTP; give --http HOST:PORT, too\n"
+
+
 def test_the_channel_within_needs_no_short_folder(tmp_path: Path) -> None:
     """A socket's path has some 100 bytes, and that of a temporary folder may have more."""
     long = tmp_path / ("long" * 30)

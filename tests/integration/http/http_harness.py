@@ -184,6 +184,7 @@ def serving(
     plain: bool = False,
     add: Callable[[Any], None] = lambda registrar: None,
     interceptors: Sequence[Any] = (),
+    wrap: Callable[[Any], Any] = lambda app: app,
     **how: Any,
 ) -> Iterator[Gatewayed]:
     """Serves while the context lasts.
@@ -199,6 +200,7 @@ def serving(
             services behind its channel.
         add: Adds more servicers.
         interceptors: Those of the server.
+        wrap: Puts an app in front of the gateway.
         **how: More arguments of ``Operations``.
     """
     how = {"grace": timedelta(seconds=5), **how}
@@ -219,7 +221,7 @@ def serving(
     async def serve_http(app: Any, drain: Callable[[], Any]) -> None:
         draining, stopping = asyncio.Event(), asyncio.Event()
         stages.extend((draining, stopping))
-        async with listening(app, "127.0.0.1:0") as port:
+        async with listening(wrap(app), "127.0.0.1:0") as port:
             ready.set_result((port, asyncio.get_running_loop()))
             await draining.wait()
             await drain()
