@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import OperationDamagedError, cut
-from lro_grpc._operation import labels, names
+from lro_grpc._operation import concurrency_key, labels, names
 from lro_grpc._operation.batch_states import Message as BatchMessage
 from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._operation.record import FIELDS, MOST_PRIORITY, Kind, Record
@@ -92,6 +92,9 @@ def _fault_in(record: Record) -> str:
         return f"its parent is {cut(record.parent)!r}"
     if not labels.is_sound(record.labels):
         return f"its labels are {cut(record.labels)!r}"
+    key = record.concurrency_key
+    if not concurrency_key.is_sound(key) or (key and not record.queue_order):
+        return f"its concurrency key is {cut(key)!r}, in the order {record.queue_order}"
     if record.done == (not record.end_time) or (record.done and record.lease_expire_time):
         return f"it is {JOB.spoken(record.state)}, and its times say otherwise"
     if fault := fault_in_served(record.operation):

@@ -72,6 +72,7 @@ def create(
     labels: str = "",
     schedule_time: int = 0,
     priority: int = 0,
+    concurrency_key: str = "",
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
@@ -82,10 +83,12 @@ def create(
     ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
     With ``notify`` its end is told to the server's ``on_done``. ``labels`` are packed.
     ``schedule_time`` is the time before which it does not begin, and from which its time limit
-    counts; 0, and any that has come, stands for now. ``priority`` is a head start in minutes.
+    counts; 0, and any that has come, stands for now. ``priority`` is a head start in minutes. Those
+    of one ``concurrency_key`` take turns with those of others; empty stands for none.
     """
     delayed_until = schedule_time if schedule_time > now else 0
     begin = delayed_until or now
+    is_ordered = bool(delayed_until or priority or concurrency_key)
     record = Record(
         name=names.operation_name(parent, operation_id),
         parent=parent,
@@ -115,7 +118,8 @@ def create(
         delayed_until=delayed_until,
         scheduled_time=delayed_until,
         priority=priority,
-        queue_order=max(1, begin - priority * HEAD_START) if delayed_until or priority else 0,
+        queue_order=max(1, begin - priority * HEAD_START) if is_ordered else 0,
+        concurrency_key=concurrency_key,
     )
     return published(record, now)
 

@@ -132,7 +132,11 @@ class Record(NamedTuple):
     priority: Annotated[int, Field(FOREVER)] = 0
     """The minutes by which it is ahead of those that were started with it; below 0, behind."""
     queue_order: Annotated[int, Field(FOREVER)] = 0
-    """The time that says its turn among those that are ready; 0 for that of its start."""
+    """The time that says its turn among those that are ready; 0, but not with a key, for that of
+    its start."""
+    concurrency_key: Annotated[str, Field(FOREVER)] = ""
+    """The operations of its method with which it shares a number of attempts at a time, and a turn
+    among those of other keys; empty for none."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0

@@ -18,6 +18,7 @@ from lro_grpc._stores.store import (
     Change,
     Claimed,
     Counts,
+    KeyedClaims,
     Leased,
     Listener,
     Page,
@@ -160,6 +161,29 @@ class ForwardingStore:
         """Applies a claim to operations that are ready, oldest first."""
         return await self._call(
             self._store.claim, limits, claim, left_out=left_out, ready_before=ready_before
+        )
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> KeyedClaims:
+        """Applies a claim to operations with a key that are ready, one key in turn."""
+        return await self._call(
+            self._store.claim_by_key,
+            method,
+            limit,
+            per_key,
+            claim,
+            after=after,
+            left_out=left_out,
+            ready_before=ready_before,
         )
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from lro_grpc._errors import LroError
@@ -21,6 +21,7 @@ from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._stores.key_turns import KeyTurns, ring
 from lro_grpc._stores.page import (
     Effort,
     Listed,
@@ -38,6 +39,7 @@ from lro_grpc._stores.store import (
     Change,
     Claimed,
     Counts,
+    KeyedClaims,
     Leased,
     Listener,
     Now,
@@ -48,6 +50,22 @@ from lro_grpc._stores.store import (
     nothing_followed,
 )
 from lro_grpc._stores.tally import Tally, counts_by_pages
+
+
+class _OfKey:
+    """The operations of a method and a concurrency key that are ready, and those that run."""
+
+    def __init__(self) -> None:
+        self.ready: dict[str, Record] = {}
+        self.held: set[str] = set()
+
+    def keep(self, record: Record) -> None:
+        self.ready.pop(record.name, None)
+        self.held.discard(record.name)
+        if record.is_ready:
+            self.ready[record.name] = record
+        elif record.lease_expire_time:
+            self.held.add(record.name)
 
 
 class MemoryStore:
@@ -70,6 +88,8 @@ class MemoryStore:
         self._completions: dict[tuple[str, int], Completion] = {}
         self._requests: dict[tuple[str, str, str], dict[str, str]] = {}  # -> parent -> name
         self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
+        self._by_key: dict[str, dict[str, _OfKey]] = {}
+        """Of each method the keys of operations that are ready or held."""
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
         self._threads = PageThreads("lro-memory-pages")
@@ -222,7 +242,11 @@ class MemoryStore:
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         """Returns the operations that are ready, oldest first."""
-        return [record.name for record in self._ready(limits)]
+        return [
+            record.name
+            for method, limit in limits.items()
+            for record in self._ready(method)[:limit]
+        ]
 
     async def claim(
         self,
@@ -233,28 +257,64 @@ class MemoryStore:
         ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first."""
-        ready = list(self._ready(limits, left_out, ready_before))
-        outcomes = await self.apply_all([(record.name, claim) for record in ready])
-        return [Claimed(*one) for one in zip(ready, outcomes, strict=True)]
+        claimed: list[Claimed] = []
+        for method, limit in limits.items():
+            ready = (
+                record
+                for record in self._ready(method, left_out, ready_before)
+                if not record.concurrency_key
+            )
+            claimed += await self._claimed(itertools.islice(ready, limit), claim)
+        return claimed
 
-    def _ready(
+    async def claim_by_key(
         self,
-        limits: Mapping[str, int],
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
         left_out: Collection[str] = (),
         ready_before: int | None = None,
-    ) -> Iterator[Record]:
-        left, now = dict(limits), self._now()
+    ) -> KeyedClaims:
+        """Applies a claim to operations with a key that are ready, one key in turn."""
+        keys, now = self._by_key.get(method, {}), self._now()
+
+        def of(key: str) -> Sequence[Record]:
+            ready = [
+                record
+                for record in keys[key].ready.values()
+                if record.is_ready_since(ready_before, now) and record.name not in left_out
+            ]
+            ready.sort(key=lambda record: (record.queue_order, self._sequence[record.name]))
+            return ready[: max(0, per_key - len(keys[key].held))] if per_key else ready
+
+        with_ready = [key for key, of_key in keys.items() if of_key.ready]
+        turns = KeyTurns(((key, of(key)) for key in ring(with_ready, after)), after)
+        claimed = await self._claimed(itertools.islice(turns, limit), claim)
+        return KeyedClaims(claimed, turns.last_key, turns.has_more)
+
+    async def _claimed(self, ready: Iterable[Record], claim: Claim) -> Sequence[Claimed]:
+        records = [*ready]
+        outcomes = await self.apply_all([(record.name, claim) for record in records])
+        return [Claimed(*one) for one in zip(records, outcomes, strict=True)]
+
+    def _ready(
+        self, method: str, left_out: Collection[str] = (), ready_before: int | None = None
+    ) -> Sequence[Record]:
+        """Returns what is ready of a method: first what has no key, then key by key."""
+        now = self._now()
         ready = [
             record
             for record in self._records.values()
-            if record.method in left and record.is_ready_since(ready_before, now)
+            if record.method == method
+            and record.is_ready_since(ready_before, now)
+            and record.name not in left_out
         ]
         if any(record.queue_order for record in ready):
-            ready.sort(key=lambda record: record.queue_time)
-        for record in ready:
-            if left[record.method] > 0 and record.name not in left_out:
-                left[record.method] -= 1
-                yield record
+            ready.sort(key=lambda record: (record.concurrency_key, record.queue_time))
+        return ready
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
@@ -340,6 +400,12 @@ class MemoryStore:
                 of_request[record.parent] = record.name
             if record.exclusive_target:
                 self._exclusive_holders[record.exclusive_target] = record.name
+        if record.concurrency_key:
+            keys = self._by_key.setdefault(record.method, {})
+            of_key = keys.setdefault(record.concurrency_key, _OfKey())
+            of_key.keep(record)
+            if not (of_key.ready or of_key.held):
+                del keys[record.concurrency_key]
         announce(self._listeners, before, record)
 
 

@@ -21,7 +21,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.forwarding import ForwardingStore
-from lro_grpc._stores.store import Change, Claimed, Store
+from lro_grpc._stores.store import Change, Claimed, KeyedClaims, Store
 
 T = TypeVar("T")
 
@@ -90,10 +90,38 @@ class ObservedStore(ForwardingStore):
             claimed = await super().claim(
                 limits, claim, left_out=left_out, ready_before=ready_before
             )
-            for before, outcome in claimed:
-                if isinstance(outcome, Record):
-                    self._report(before.name, outcome)
+            self._report_claimed(claimed)
         return claimed
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> KeyedClaims:
+        """Applies a claim to operations with a key that are ready, one key in turn."""
+        with self._claiming():
+            claims = await super().claim_by_key(
+                method,
+                limit,
+                per_key,
+                claim,
+                after=after,
+                left_out=left_out,
+                ready_before=ready_before,
+            )
+            self._report_claimed(claims.claimed)
+        return claims
+
+    def _report_claimed(self, claimed: Sequence[Claimed]) -> None:
+        for before, outcome in claimed:
+            if isinstance(outcome, Record):
+                self._report(before.name, outcome)
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:

@@ -68,6 +68,9 @@ MOST_SUMMARIZED = 20_000
 MOST_PENDING = 10_000
 """The most completions that are counted while they wait to be told."""
 
+MOST_KEYS = 64
+"""The most concurrency keys of which a claim looks for operations."""
+
 MOST_LABELS_COUNTED = 8
 """The most labels of a filter of which a store finds the one that the fewest operations have."""
 
@@ -176,6 +179,17 @@ class Claimed(NamedTuple):
     outcome: Record | LroError
     """The operation with its lease, for its next attempt to begin; without one if it was overdue,
     and has expired; or the error with which it has refused the claim."""
+
+
+class KeyedClaims(NamedTuple):
+    """The result for the keys of a method of which operations were to be claimed."""
+
+    claimed: Sequence[Claimed]
+    """What has become of each operation, in the order of their turns."""
+    last_key: str
+    """The key that had its turn last: the next claim begins behind it."""
+    has_more: bool
+    """Whether there may be more to claim now: of these keys, or of others."""
 
 
 class Count(NamedTuple):
@@ -292,6 +306,9 @@ class Store(Protocol):
         It is told as ``follow`` tells: perhaps late, twice, in vain, or, rarely, never. Nothing
         need be told of a method before this process has asked to claim of it. An exclusive store
         has nothing to tell.
+
+        The end of an attempt may leave one, too: where its operation has a ``concurrency_key``,
+        the next one of the key may begin.
 
         Args:
             has_room: Returns whether this process claims by itself what its calls make ready, so
@@ -440,7 +457,8 @@ class Store(Protocol):
         """Returns the operations that are ready: whose next attempt may begin, oldest first.
 
         A delayed one is not, until ``TimePassed`` makes it ready: so a store finds those that are
-        without a look at those that rest, however many they are.
+        without a look at those that rest, however many they are. Those with a ``concurrency_key``
+        may come after all others, key by key.
 
         Args:
             limits: The methods, and the most operations to return of each.
@@ -457,7 +475,8 @@ class Store(Protocol):
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first; see ``claimable``.
 
-        An operation that another call is changing may be passed over.
+        Those with a ``concurrency_key`` are for ``claim_by_key`` alone. An operation that another
+        call is changing may be passed over.
 
         Args:
             limits: The methods, and the most operations to claim of each; those that refuse the
@@ -471,6 +490,40 @@ class Store(Protocol):
         Returns:
             What has become of each operation that it was applied to. There may be more to claim
             if they are as many as may be.
+        """
+        ...
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> KeyedClaims:
+        """Applies a claim to operations with a ``concurrency_key`` that are ready, one key in turn.
+
+        The keys are a ring, in the order of their code points. From the first one behind ``after``
+        on, each that has something ready has its turn: of each its oldest, then of each the next
+        one, until the limit is reached. A key has no more turns once an attempt holds ``per_key``
+        of its operations, those of this call and of all processes. They are counted in the
+        commit of the claim; nobody keeps that count, so that nothing is left of a process that
+        is gone but its leases.
+
+        So it takes as long however many operations wait of a key. It looks at ``MOST_KEYS`` keys at
+        most; the next call looks at those behind them.
+
+        Args:
+            method: The method.
+            limit: The most operations to claim; those that refuse the claim are counted.
+            per_key: The most of a key that attempts hold at a time; 0 for any number.
+            claim: The claim.
+            after: The key behind which the turns begin; empty for the first one.
+            left_out: The names of operations that are passed over.
+            ready_before: See ``claim``.
         """
         ...
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         AttemptRecord,
         Change,
         Counts,
+        KeyedClaims,
         Leased,
         Listener,
         Now,
@@ -182,6 +183,10 @@ class PatientStore:
                 return heard
             finally:
                 stop()
+
+    async def claim_by_key(self, *arguments: Any, **options: Any) -> KeyedClaims:
+        """One whose answer is lost has had its turns: nobody here goes round the keys again."""
+        return await self._store._store.claim_by_key(*arguments, **options)
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         return await self._again(lambda: self._store.waiting(method, most, delayed=delayed))

@@ -14,7 +14,7 @@ from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete, Release, Report, RetryLater
 from lro_grpc._operation.record import Record
 from lro_grpc.conformance import StoreConformance
-from lro_grpc.stores import Order, Query, SqliteStore
+from lro_grpc.stores import Claimed, Order, Query, SqliteStore
 
 LEASE = 15_000_000
 METHOD = StoreConformance.METHOD
@@ -22,10 +22,12 @@ PARENT = StoreConformance.PARENT
 START = StoreConformance.START
 
 NAME = f"{PARENT}/operations/op-1"
+KEYED = f"{PARENT}/operations/op-keyed"
 TARGET = f"{PARENT}/instances/i"
 
 BY_NAME = "operations_names"
 READY = {"operations_ready", "operations_ranked"}
+BY_KEY = {"operations_by_key", "operations_held_by_key"}
 SEARCH = re.compile(r"SEARCH (?:TABLE )?operations USING (?:COVERING )?INDEX (\w+) ")
 
 
@@ -75,11 +77,13 @@ def exclusive(operation_id: str, *, request_id: str) -> Record:
     )
 
 
-async def fill(path: Path) -> None:
+async def fill(path: Path, *, keyed: bool = False) -> None:
     """Stores an operation, which a store that opens the file later has not at hand."""
     store = make(path)
     await store.open()
     await store.create(exclusive("op-1", request_id="request 1"))
+    if keyed:
+        await store.create(StoreConformance().record("op-keyed", concurrency_key="a"))
     await store.close()
 
 
@@ -129,7 +133,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         {BY_NAME},
     ),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
-    "claimable": (lambda store: store.claimable({METHOD: 50}), READY),
+    "claimable": (lambda store: store.claimable({METHOD: 50}), {*READY, "operations_by_key"}),
     "claim": (
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), left_out={NAME}),
         READY,
@@ -137,6 +141,14 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     "claim of what has been ready for a while": (
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), ready_before=START),
         READY,
+    ),
+    "claim by key": (
+        lambda store: store.claim_by_key(METHOD, 50, 2, Claim(LEASE), after="b", ready_before=0),
+        BY_KEY,
+    ),
+    "claim by key, any number of each": (
+        lambda store: store.claim_by_key(METHOD, 50, 0, Claim(LEASE), left_out={KEYED}),
+        {"operations_by_key"},
     ),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
@@ -152,7 +164,7 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
     path: Path, steps: list[str], query: str
 ) -> None:
     ask, expected = QUERIES[query]
-    await fill(path)
+    await fill(path, keyed=True)
     store = make(path)
     await store.open()
     steps.clear()
@@ -252,6 +264,65 @@ async def test_a_claim_does_not_walk_through_those_of_a_lower_priority(path: Pat
     assert await claim_one(path) <= 2 * steps_before_one
 
 
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_a_claim_does_not_walk_through_those_of_a_full_key(
+    path: Path, *, is_analyzed: bool
+) -> None:
+    """Nor a claim of those without a key, nor one behind 100,000 that are delayed."""
+    store = make(path)
+    await store.open()
+    record = StoreConformance().record
+    for number in range(2):
+        await store.create(record(f"op-a{number}", concurrency_key="a"))
+    await store.apply(f"{PARENT}/operations/op-a0", Claim(LEASE))
+    later = START + 3_600_000_000
+    await store.create(record("op-late", concurrency_key="b", schedule_time=later))
+    await store.create(record("op-ready", concurrency_key="b"))
+    await store.create(record("op-plain", priority=-1))
+    await store.close()
+    among_few = await steps_of_claims(path)
+    columns = ", ".join(name for name in Record._fields if name != "name")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"INSERT INTO operations (sequence, name, {columns})"
+            " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+            f" SELECT -2 * i - (scheduled_time <> 0), name || i, {columns} FROM operations, n"
+            " WHERE name LIKE '%op-a1' OR scheduled_time <> 0"
+        )
+        if is_analyzed:
+            connection.execute("ANALYZE")
+    among_many = await steps_of_claims(path)
+    assert [many <= 2 * few for few, many in zip(among_few, among_many, strict=True)] == [True] * 2
+
+
+async def steps_of_claims(path: Path) -> Sequence[int]:
+    """Claims what is ready by key, then what has none; returns the steps of SQLite's machine."""
+    store = make(path)
+    await store.open()
+    taken: list[int] = []
+
+    def count() -> int:
+        taken[-1] += 1
+        return 0
+
+    async def of_key() -> Sequence[Claimed]:
+        return (await store.claim_by_key(METHOD, 1, 1, Claim(LEASE))).claimed
+
+    for claim, name in (
+        (of_key, "op-ready"),
+        (lambda: store.claim({METHOD: 1}, Claim(LEASE)), "op-plain"),
+    ):
+        taken.append(0)
+        store._write_connection.set_progress_handler(count, 1)
+        ((before, claimed),) = await claim()
+        store._write_connection.set_progress_handler(None, 0)
+        assert before.name == f"{PARENT}/operations/{name}"
+        assert isinstance(claimed, Record)
+        await store.apply(before.name, Release(Report(claimed.attempt)))
+    await store.close()
+    return taken
+
+
 async def claim_one(path: Path) -> int:
     """Claims the one that is ready, gives it back, and returns the steps of SQLite's machine."""
     store = make(path)
@@ -319,7 +390,7 @@ async def test_what_is_not_done_is_counted_without_its_rows(
         listed if parent == PARENT else "INTEGER PRIMARY KEY (rowid<?)",
     }
     used = {match[1] for step in looks if (match := re.search(r"COVERING INDEX (\w+)", step))}
-    assert used == {*READY, "operations_delayed", "operations_paused"}
+    assert used == {*READY, "operations_by_key", "operations_delayed", "operations_paused"}
 
 
 async def test_a_start_looks_for_its_request_its_name_and_its_target_in_indexes(

@@ -19,6 +19,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro_grpc import _anys
+from lro_grpc._conformance.fairness import Fairness
 from lro_grpc._errors import (
     ConfigurationError,
     OperationNotFoundError,
@@ -61,7 +62,7 @@ TIMEOUT = 20
 RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 
 
-class TestSqliteStore(StoreConformance):
+class TestSqliteStore(StoreConformance, Fairness):
     @pytest.fixture(autouse=True)
     def _place(self, tmp_path: Path) -> None:
         self.path = tmp_path / "operations.db"
@@ -299,6 +300,7 @@ def test_a_loop_that_ends_before_the_store_is_closed_waits_for_nothing(path):
 
 LOOP_ENDS_DURING_A_COMMIT = """
 import asyncio, sys, threading
+from lro_grpc._conformance.fairness import Fairness
 from lro_grpc.conformance import StoreConformance
 from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc.stores import SqliteStore
@@ -784,6 +786,7 @@ DIGESTS = {
     11: "085a8f481e8b79b646a04fa4dd06532d58058b2350206ac99731c03b385588b0",
     12: "20b2d4d61db7b7fee2cc793696d977ed0aa06d1e70fcb8beef48227c391f1aef",
     13: "ad2d88abd3def2ad8076e057db5dbdae1635259b1ec391cef6a0bf1abd5848ad",
+    14: "856eda6f762bf01f17dac6ac9e2184e03f1246d315689b85ce4e9aaab486e9f9",
 }
 """Of the tables of each version's new files."""
 
@@ -802,7 +805,20 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_12 = """
+TO_VERSION_13 = """
+DROP INDEX operations_by_key;
+DROP INDEX operations_held_by_key;
+DROP INDEX operations_ranked;
+ALTER TABLE operations DROP COLUMN concurrency_key;
+CREATE INDEX operations_ranked ON operations
+    (method, queue_order, sequence, parent, state, lease_expire_time, scheduled_time)
+    WHERE lease_expire_time = 0 AND state IN (1, 6) AND scheduled_time = 0 AND queue_order <> 0;
+PRAGMA user_version = 13;
+"""
+"""Makes the tables of version 13 of those of version 14."""
+
+TO_VERSION_12 = f"""
+{TO_VERSION_13}
 DROP INDEX operations_ready;
 DROP INDEX operations_ranked;
 ALTER TABLE operations DROP COLUMN priority;
@@ -812,7 +828,7 @@ CREATE INDEX operations_ready ON operations
     WHERE lease_expire_time = 0 AND state IN (1, 6) AND scheduled_time = 0;
 PRAGMA user_version = 12;
 """
-"""Makes the tables of version 12 of those of version 13."""
+"""Makes the tables of version 12 of those of version 14."""
 
 TO_VERSION_11 = f"""
 {TO_VERSION_12}
@@ -822,7 +838,7 @@ CREATE INDEX operations_delayed ON operations (scheduled_time, method, parent, s
     WHERE scheduled_time <> 0;
 PRAGMA user_version = 11;
 """
-"""Makes the tables of version 11 of those of version 13."""
+"""Makes the tables of version 11 of those of version 14."""
 
 TO_VERSION_10 = f"""
 {TO_VERSION_11}
@@ -830,7 +846,7 @@ DROP TABLE labels;
 ALTER TABLE operations DROP COLUMN labels;
 PRAGMA user_version = 10;
 """
-"""Makes the tables of version 10 of those of version 13."""
+"""Makes the tables of version 10 of those of version 14."""
 
 TO_VERSION_9 = f"""
 {TO_VERSION_10}
@@ -842,7 +858,7 @@ CREATE INDEX operations_ready ON operations (method, sequence)
 CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE scheduled_time <> 0;
 PRAGMA user_version = 9;
 """
-"""Makes the tables of version 9 of those of version 13."""
+"""Makes the tables of version 9 of those of version 14."""
 
 TO_VERSION_8 = f"""
 {TO_VERSION_9}
@@ -850,7 +866,7 @@ DROP TABLE outbox;
 ALTER TABLE operations DROP COLUMN notify;
 PRAGMA user_version = 8;
 """
-"""Makes the tables of version 8 of those of version 13."""
+"""Makes the tables of version 8 of those of version 14."""
 
 TO_VERSION_7 = f"""
 {TO_VERSION_8}
@@ -864,7 +880,7 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of those of version 13."""
+"""Makes the tables of version 7 of those of version 14."""
 
 
 async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
@@ -880,6 +896,21 @@ async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
             states.QUEUED: 2,
             states.PAUSED: 1,
         }
+
+
+async def test_a_file_from_before_keys_is_upgraded_in_its_place(path):
+    """What waits there has none, and its turn among the others that have none."""
+    async with opened(path) as store:
+        before = await store.create(StoreConformance().record("op-1", priority=-1))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_13)
+    async with opened(path) as store:
+        assert await store.read(before.name) == before
+        keyed = await store.create(StoreConformance().record("op-2", concurrency_key="a"))
+        claimed = await store.claim({METHOD: 9}, Claim(LEASE))
+        assert [one.before for one in claimed] == [before]
+        claims = await store.claim_by_key(METHOD, 9, 1, Claim(LEASE))
+        assert [one.before for one in claims.claimed] == [keyed]
 
 
 async def test_a_file_from_before_priorities_is_upgraded_in_its_place(path):
@@ -1081,7 +1112,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (13,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (14,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

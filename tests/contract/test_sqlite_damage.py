@@ -29,9 +29,10 @@ from lro_grpc import (
     OperationNotFoundError,
     UnavailableError,
 )
-from lro_grpc._operation.events import Cancel, Claim, Report, Succeed, TimePassed
+from lro_grpc._operation.events import Cancel, Claim, Release, Report, Succeed, TimePassed
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.upkeep import check
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query
 
 
@@ -54,6 +55,29 @@ async def test_a_name_that_is_none_is_passed_over(
         await store.apply(GOOD[1], Claim(LEASE))
         assert [one.name for one in await store.leased()] == [GOOD[1]]
     assert len(errors(caplog)) == 2
+
+
+async def test_a_key_that_is_none_is_passed_over(
+    file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(file) as store:
+        record = StoreConformance().record
+        for number, key in enumerate("abcd"):
+            await store.create(record(f"op-{number}", concurrency_key=key))
+    for number, value in ((0, "x'ff00'"), (1, "CAST(x'ff00' AS TEXT)"), (2, "'b' || char(7)")):
+        await damage(file, f"concurrency_key = {value}", f"{PARENT}/operations/op-{number}")
+    async with opened(file) as store:
+        for after in ("", "d", "e"):
+            claims = await store.claim_by_key(METHOD, 9, 1, Claim(LEASE), after=after)
+            assert [one.before.name for one in claims.claimed] == [f"{PARENT}/operations/op-3"]
+            await store.apply_all(
+                [
+                    (one.before.name, Release(Report(one.before.attempt + 1)))
+                    for one in claims.claimed
+                ]
+            )
+        page = await store.page(Query(PARENT), position=b"", size=10)
+        assert len(page.operations) == 4
 
 
 async def test_what_is_leased_and_damaged_keeps_nobody_from_taking_over_the_rest(

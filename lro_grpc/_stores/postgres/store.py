@@ -52,6 +52,7 @@ from lro_grpc._stores.store import (
     Change,
     Claimed,
     Counts,
+    KeyedClaims,
     Leased,
     Listener,
     Now,
@@ -188,6 +189,21 @@ class PostgresStore:
         """Applies a claim to operations whose next attempt may begin, oldest first."""
         self._notices.add_methods(limits)
         return await self._writer.claim(limits, claim, left_out, ready_before)
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> KeyedClaims:
+        """Claims nothing yet."""
+        del method, limit, per_key, claim, left_out, ready_before
+        return KeyedClaims((), after, has_more=False)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, on another event loop."""

@@ -12,6 +12,7 @@ import heapq
 import itertools
 import operator
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
@@ -22,6 +23,7 @@ from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.damage import deleted_damaged
+from lro_grpc._stores.key_turns import KeyTurns
 from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -29,10 +31,12 @@ from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
     COMPLETION_COLUMNS,
+    HELD_BY_KEY,
+    KEYED,
     NEXT,
     RANKED,
 )
-from lro_grpc._stores.store import Claimed, Now
+from lro_grpc._stores.store import Claimed, KeyedClaims, Now
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
 # all other updates leave the indexes over them alone.
@@ -88,6 +92,26 @@ _SINCE = f"update_time NOT BETWEEN coalesce(?, {2**63 - 1}) AND ?"
 _CLAIMED = (
     f"{_OF_START} AND {_SINCE} ORDER BY sequence",
     f"{_OF_RANKED} AND {_SINCE} ORDER BY queue_order, sequence",
+)
+
+READY_BY_KEY = (
+    f"SELECT name FROM operations INDEXED BY operations_by_key WHERE {KEYED} AND method = ?"
+    " ORDER BY concurrency_key, queue_order, sequence"
+)
+"""The statement for what has a key and is ready."""
+_KEYS = (
+    "SELECT concurrency_key, sequence FROM operations INDEXED BY operations_by_key"
+    f" WHERE {KEYED} AND method = ? AND concurrency_key > {{}} ORDER BY concurrency_key LIMIT 1"
+)
+_NEXT_KEY = _KEYS.format("?")
+_KEY_BEHIND_ROW = _KEYS.format("(SELECT concurrency_key FROM operations WHERE sequence = ?)")
+_HELD_OF_KEY = (
+    "SELECT count(*) FROM operations INDEXED BY operations_held_by_key"
+    f" WHERE {HELD_BY_KEY} AND method = ? AND concurrency_key = ?"
+)
+_READY_OF_KEY = (
+    f"SELECT name FROM operations INDEXED BY operations_by_key WHERE {KEYED} AND method = ?"
+    f" AND concurrency_key = ? AND {_SINCE} ORDER BY queue_order, sequence"
 )
 
 BY_EXCLUSIVE_TARGET = (
@@ -154,6 +178,8 @@ class Commit:
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
         self._superseded: list[tuple[str, AttemptRecord]] = []
+        self._held: Counter[tuple[str, str]] = Counter()
+        """Of methods and keys how many more operations are held than the file's rows say."""
 
     @property
     def is_full(self) -> bool:
@@ -249,6 +275,58 @@ class Commit:
                     if taken >= MOST_BYTES:
                         return claimed, True
         return claimed, False
+
+    def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        after: str,
+        left_out: Collection[str],
+        ready_before: int | None,
+    ) -> KeyedClaims:
+        """Claims operations with a key; see :meth:`lro_grpc.stores.Store.claim_by_key`."""
+        claimed: list[Claimed] = []
+        taken = 0
+        with contextlib.ExitStack() as cursors:  # they close now, not when they are collected
+
+            def ready(key: str) -> Iterator[Record]:
+                left = per_key - self._number_held(method, key) if per_key else limit
+                if left <= 0:
+                    return iter(())
+                values = (method, key, ready_before, self._now())
+                rows = contextlib.closing(self._connection.execute(_READY_OF_KEY, values))
+                records = self._sound(cursors.enter_context(rows), left_out)
+                return itertools.islice(records, left)
+
+            turns = KeyTurns(((key, ready(key)) for key in self._ring(method, after)), after)
+            for record in itertools.islice(turns, limit):
+                claimed.append(Claimed(record, self.apply(record.name, claim)))
+                taken += record.large_bytes
+                if taken >= MOST_BYTES:
+                    break
+        return KeyedClaims(claimed, turns.last_key, turns.has_more)
+
+    def _ring(self, method: str, after: str) -> Iterator[str]:
+        """Yields the keys that have something ready, from the first one behind another on."""
+        yield from self._keys_behind(method, after)
+        yield from itertools.takewhile(lambda key: key <= after, self._keys_behind(method, ""))
+
+    def _keys_behind(self, method: str, key: str) -> Iterator[str]:
+        row = self._connection.execute(_NEXT_KEY, (method, key)).fetchone()
+        while row is not None:
+            found, sequence = row
+            if type(found) is str:
+                yield found
+                row = self._connection.execute(_NEXT_KEY, (method, found)).fetchone()
+            else:  # of a damaged row, and perhaps not what the file has
+                row = self._connection.execute(_KEY_BEHIND_ROW, (method, sequence)).fetchone()
+
+    def _number_held(self, method: str, key: str) -> int:
+        """Returns how many operations of a key attempts hold, after the changes of this commit."""
+        (in_file,) = self._connection.execute(_HELD_OF_KEY, (method, key)).fetchone()
+        return int(in_file) + self._held[method, key]
 
     def _sound(self, rows: Iterable[tuple[object]], left_out: Collection[str]) -> Iterator[Record]:
         """Yields the records of names, but for those that cannot be claimed."""
@@ -362,6 +440,10 @@ class Commit:
             self._requests[_request_key(record)] = "" if _is_gone(record) else record.name
         if record.exclusive_target:
             self._exclusive_holders[record.exclusive_target] = record.name
+        if record.concurrency_key:
+            was_held = before is not None and bool(before.lease_expire_time)
+            change = bool(record.lease_expire_time) - was_held
+            self._held[record.method, record.concurrency_key] += change
         self.changes.append((before, record))
 
     def _get(self, name: str) -> Record | None:

@@ -29,7 +29,7 @@ from lro_grpc._stores.page import LAST_SEQUENCE
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.sqlite.connection import closed, unavailable
 from lro_grpc._stores.sqlite.filter import condition
-from lro_grpc._stores.sqlite.schema import DELAYED, NEXT, PAUSED_ROW, RANKED, READY
+from lro_grpc._stores.sqlite.schema import DELAYED, KEYED, NEXT, PAUSED_ROW, RANKED, READY
 from lro_grpc._stores.store import Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
@@ -63,6 +63,21 @@ _OLDEST_RANKED = (
     "SELECT method, update_time, name, deleted, parent FROM operations"
     f" INDEXED BY operations_ranked WHERE {RANKED} LIMIT {MOST_COMPARED}"
 )
+_KEYED_ENTRIES = (
+    "SELECT method, parent, state FROM operations INDEXED BY operations_by_key"
+    f" WHERE {KEYED} LIMIT ?"
+)
+_BY_KEY = "ORDER BY method, concurrency_key, queue_order, sequence LIMIT 1"
+_OLDEST_KEYED = (
+    "WITH RECURSIVE next(sequence) AS (SELECT (SELECT sequence FROM operations"
+    f" INDEXED BY operations_by_key WHERE {KEYED} {_BY_KEY}) UNION ALL SELECT (SELECT sequence"
+    f" FROM operations INDEXED BY operations_by_key WHERE {KEYED} AND (method, concurrency_key) >"
+    " (SELECT o.method, o.concurrency_key FROM operations AS o WHERE o.sequence = next.sequence)"
+    f" {_BY_KEY}) FROM next WHERE next.sequence IS NOT NULL LIMIT {MOST_COMPARED})"
+    " SELECT method, update_time, name, deleted, parent FROM operations"
+    " WHERE sequence IN (SELECT sequence FROM next)"
+)
+"""Of each of so many keys the operation that is next."""
 _DELAYED_ENTRIES = (
     "SELECT method, parent, state FROM operations INDEXED BY operations_delayed"
     f" WHERE {DELAYED} LIMIT ?"
@@ -135,9 +150,11 @@ class Counting:
         try:
             if query.filter is None:
                 self._count_ready(tally, parent, most)
-                self._find_oldest_ranked(tally, parent)
-                for entries in (_RANKED_ENTRIES, _DELAYED_ENTRIES, _PAUSED_ENTRIES):
-                    self._count_entries(tally, entries, parent, most)
+                for rows in (_OLDEST_RANKED, _OLDEST_KEYED):
+                    self._find_oldest_of(rows, tally, parent)
+                entries = (_RANKED_ENTRIES, _KEYED_ENTRIES, _DELAYED_ENTRIES, _PAUSED_ENTRIES)
+                for each in entries:
+                    self._count_entries(tally, each, parent, most)
                 self._count_leased(tally, parent, min(most, MOST_LEASED))
             earliest = self._count_newest(tally, query, parent, query.examined(examined))
         finally:
@@ -164,9 +181,9 @@ class Counting:
                 for row in self._fetch(next_ones, *values):
                     tally.add_ready(one.method, *row)
 
-    def _find_oldest_ranked(self, tally: Tally, parent: Condition) -> None:
+    def _find_oldest_of(self, rows: str, tally: Tally, parent: Condition) -> None:
         oldest = (
-            f"SELECT method, min(update_time), name, deleted FROM ({_OLDEST_RANKED})"
+            f"SELECT method, min(update_time), name, deleted FROM ({rows})"
             f" WHERE {parent.sql} GROUP BY method"
         )
         for method, *row in self._fetch(oldest, *parent.parameters):

@@ -28,15 +28,19 @@ STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
 NEXT = f"{READY} AND queue_order = 0"
 """The condition on those that are ready whose turn is that of their start."""
-RANKED = f"{READY} AND queue_order <> 0"
-"""The condition on the others that are ready: those of a priority, and those that were delayed."""
+RANKED = f"{READY} AND queue_order <> 0 AND concurrency_key = ''"
+"""The condition on the others without a key that are ready: of a priority, or delayed once."""
+KEYED = f"{READY} AND concurrency_key <> ''"
+"""The condition on those with a key that are ready; each has a ``queue_order``."""
+HELD_BY_KEY = "lease_expire_time <> 0 AND concurrency_key <> ''"
+"""The condition on those with a key that attempts hold."""
 DELAYED = "scheduled_time <> 0"
 PAUSED_ROW = f"state = {PAUSED}"
 OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 13
+_VERSION = 14
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -53,14 +57,20 @@ _FORMER_READY_INDEXES = (
     "CREATE INDEX operations_ready ON operations (method, sequence)",
     f"CREATE INDEX operations_delayed ON operations (scheduled_time) WHERE {DELAYED}",
 )
-"""In their place until the next upgrade makes them anew: those columns may still be missing."""
+"""In their place until a later upgrade makes them anew: those columns may still be missing."""
 _READY_INDEXES = (
     "CREATE INDEX operations_ready ON operations (method, sequence, parent, state,"
     f" lease_expire_time, scheduled_time, queue_order) WHERE {NEXT}",
-    "CREATE INDEX operations_ranked ON operations (method, queue_order, sequence, parent, state,"
-    f" lease_expire_time, scheduled_time) WHERE {RANKED}",
     "CREATE INDEX operations_delayed ON operations"
     f" (scheduled_time, method, parent, state, attempt, caller) WHERE {DELAYED}",
+)
+_KEYED_INDEXES = (
+    "CREATE INDEX operations_ranked ON operations (method, queue_order, sequence, parent, state,"
+    f" lease_expire_time, scheduled_time, concurrency_key) WHERE {RANKED}",
+    "CREATE INDEX operations_by_key ON operations (method, concurrency_key, queue_order, sequence,"
+    f" parent, state, lease_expire_time, scheduled_time) WHERE {KEYED}",
+    "CREATE INDEX operations_held_by_key ON operations"
+    f" (method, concurrency_key, lease_expire_time) WHERE {HELD_BY_KEY}",
 )
 _PAUSED_INDEX = (
     f"CREATE INDEX operations_paused ON operations (state, method, parent) WHERE {PAUSED_ROW}"
@@ -101,6 +111,7 @@ _SCHEMA: Sequence[str] = (
     "CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, caller, parent)"
     " WHERE request_id <> ''",
     *_READY_INDEXES,
+    *_KEYED_INDEXES,
     _PAUSED_INDEX,
     "CREATE INDEX operations_leased ON operations (lease_expire_time) WHERE lease_expire_time <> 0",
     "CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)"
@@ -142,6 +153,11 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         "DROP INDEX operations_ready",
         "DROP INDEX operations_delayed",
         *_READY_INDEXES,
+    ),
+    13: (
+        "ALTER TABLE operations ADD COLUMN concurrency_key TEXT NOT NULL DEFAULT ''",
+        "DROP INDEX IF EXISTS operations_ranked",
+        *_KEYED_INDEXES,
     ),
 }
 """The statements that make the next version's tables of those of each version."""

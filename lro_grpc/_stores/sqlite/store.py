@@ -25,7 +25,13 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_ROWS, Commit, by_queue_time
+from lro_grpc._stores.sqlite.commit import (
+    BY_EXCLUSIVE_TARGET,
+    READY_BY_KEY,
+    READY_ROWS,
+    Commit,
+    by_queue_time,
+)
 from lro_grpc._stores.sqlite.connection import (
     abandon,
     connect,
@@ -46,6 +52,7 @@ from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
     DELAYED,
+    KEYED,
     NEXT,
     OPERATION_ID,
     RANKED,
@@ -62,6 +69,7 @@ from lro_grpc._stores.store import (
     Change,
     Claimed,
     Counts,
+    KeyedClaims,
     Leased,
     Listener,
     Now,
@@ -80,6 +88,7 @@ _TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
 _WAITING = (
     f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {NEXT} AND method = ?1"
     f" UNION ALL SELECT caller FROM operations WHERE {RANKED} AND method = ?1"
+    f" UNION ALL SELECT caller FROM operations WHERE {KEYED} AND method = ?1"
     f" UNION ALL SELECT caller FROM operations WHERE {DELAYED} AND method = ?1 AND attempt > 0"
     " LIMIT ?2) GROUP BY caller"
 )
@@ -100,6 +109,7 @@ _OVERDUE = (
 _WAITING_METHODS = (
     f"SELECT method, count(*) FROM (SELECT method FROM operations WHERE {NEXT}"
     f" UNION ALL SELECT method FROM operations WHERE {RANKED}"
+    f" UNION ALL SELECT method FROM operations WHERE {KEYED}"
     f" UNION ALL SELECT method FROM operations WHERE {DELAYED}) GROUP BY method"
 )
 _RESTED = (
@@ -387,6 +397,24 @@ class SqliteStore:
                 left[one.before.method] -= 1
         return claimed
 
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        per_key: int,
+        claim: Claim,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> KeyedClaims:
+        """Applies a claim to operations with a key that are ready, one key in turn."""
+        return await self._writer.write(
+            lambda commit: commit.claim_by_key(
+                method, limit, per_key, claim, after, left_out, ready_before
+            )
+        )
+
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
         return dict(self._fetch(_DELAYED_STARTS if delayed else _WAITING, method, most))
@@ -442,7 +470,8 @@ class SqliteStore:
     def _ready(self, method: str, most: int) -> list[tuple[Any]]:
         """Returns the rows of so many names of a method that are ready, oldest first."""
         ready = [self._fetch(f"{rows} LIMIT ?", method, most) for rows in READY_ROWS]
-        return list(itertools.islice(by_queue_time(ready), most))
+        by_key = self._fetch(f"{READY_BY_KEY} LIMIT ?", method, most)
+        return list(itertools.islice(itertools.chain(by_queue_time(ready), by_key), most))
 
     def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
         """Returns so many names that rows have, past those of damaged rows."""

@@ -1,0 +1,30 @@
+"""Concurrency keys: what operations of one method have in common that begin in turn with others.
+
+A key is a text of the service's choice, such as the name of a tenant; the empty one is none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lro_grpc._errors import ConfigurationError, cut
+
+MOST_CHARACTERS = 200
+
+
+def is_sound(key: str) -> bool:
+    """Returns whether a text is a key, or none."""
+    return len(key) <= MOST_CHARACTERS and key.isprintable()
+
+
+def check(key: Any) -> None:
+    """Checks a key that a service gives.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    if not isinstance(key, str) or not is_sound(key):
+        raise ConfigurationError(
+            f"concurrency_key is {cut(repr(key))}; give a text of at most {MOST_CHARACTERS}"
+            " characters, all of them printable; what is longer may be hashed"
+        )
