@@ -42,6 +42,7 @@ from lro_grpc._conformance.counting import Counting
 from lro_grpc._conformance.creation import Creation
 from lro_grpc._conformance.durability import Durability
 from lro_grpc._conformance.engine import EngineConformance
+from lro_grpc._conformance.fairness import Fairness
 from lro_grpc._conformance.history import History
 from lro_grpc._conformance.labels import Labels
 from lro_grpc._conformance.lists import Lists
@@ -59,6 +60,7 @@ class StoreConformance(
     Creation,
     Changes,
     Claims,
+    Fairness,
     Removal,
     History,
     Completions,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
@@ -232,6 +233,36 @@ class SharedStoreConformance(Cases):
             assert (len(won), len(lost)) == (1, len(stores) - 1)
             await self._is(stores[0], won[0])
             assert won[0].attempt == 1
+
+    @_with_stores(3)
+    async def test_of_a_key_so_many_are_held_whichever_stores_claim(
+        self, stores: Sequence[SharedStore]
+    ) -> None:
+        """At every moment; and together they take everything."""
+        made = [
+            await stores[0].create(self.record(f"op-{n}", concurrency_key=f"key-{n % 3}"))
+            for n in range(60)
+        ]
+        key_of = {one.name: one.concurrency_key for one in made}
+        left = {*key_of}
+
+        async def work(store: SharedStore) -> None:
+            while left:
+                claims = await store.claim_by_key(self.METHOD, 3, 2, Claim(LEASE))
+                for before, outcome in claims.claimed:
+                    assert isinstance(outcome, Record), outcome
+                    assert outcome.attempt == 1, "two stores have claimed it"
+                    await store.apply(before.name, Succeed(Report(1), RESPONSE))
+                    left.remove(before.name)
+                await asyncio.sleep(0)  # a store may answer without it
+
+        async def look() -> None:
+            while left:
+                held = Counter(key_of[one.name] for one in await stores[0].leased())
+                assert max(held.values(), default=0) <= 2, held
+                await asyncio.sleep(0)
+
+        await asyncio.gather(look(), *map(work, stores))
 
     # One outcome (R4, R5).
 
@@ -509,6 +540,40 @@ class SharedStoreConformance(Cases):
         assert [one.before.name for one in await first.claim({self.METHOD: 9}, Claim(LEASE))] == [
             made.name
         ]
+        for end in ends:
+            end()
+
+    @_with_stores(2)
+    async def test_a_place_of_a_key_that_becomes_free_is_told_to_the_others(
+        self, stores: Sequence[SharedStore]
+    ) -> None:
+        """However its attempt ends, and whichever store ends it."""
+        first, second = stores
+        told, seen = Told(), Told()
+        per_key, claim = 1, Claim(LEASE)
+        assert not (await first.claim_by_key(self.METHOD, 9, per_key, claim)).claimed
+        ends = [
+            first.follow_work(lambda _: True, told),
+            second.follow_work(lambda _: False, lambda _: None),
+        ]
+        events: Sequence[Event] = (Succeed(Report(1), RESPONSE), Terminate("enough"))
+        for number, event in enumerate(events):
+            last = await second.create(self.record(f"op-{number}", concurrency_key="other"))
+            names = [f"op-{number}0", f"op-{number}1"]
+            for name in names:
+                await second.create(self.record(name, concurrency_key="key"))
+            claims = await first.claim_by_key(self.METHOD, 9, per_key, claim)
+            ends.append(first.follow(last.name, seen))
+            cancelled = await second.apply(last.name, Terminate("seen"))
+            await seen.until(partial(seen.has, cancelled))
+            told.values.clear()  # of what was created, and of what has ended just now
+            held = next(one.before for one in claims.claimed if one.before.concurrency_key == "key")
+            await second.apply(held.name, event)
+            await told.until(lambda: self.METHOD in told.values)
+            claims = await first.claim_by_key(self.METHOD, 9, per_key, claim)
+            (before, _) = claims.claimed[0]
+            assert before.name.endswith(names[1])
+            await first.apply(before.name, Terminate("over"))
         for end in ends:
             end()
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lro_grpc._conformance.fairness import Fairness
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore
 
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
     from lro_grpc.stores import Now
 
 
-class TestMemoryStore(StoreConformance, Fairness):
+class TestMemoryStore(StoreConformance):
     store: MemoryStore | None = None
 
     def make_store(self, now: Now) -> MemoryStore:

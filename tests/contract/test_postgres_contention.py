@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from opened_postgres import opened
 from postgres_server import with_options
 
 from lro_grpc._errors import UnavailableError
-from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Report, Resume
+from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Report, Resume, Terminate
 from lro_grpc._stores.postgres import changes
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
@@ -72,6 +73,55 @@ async def locked(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
 
 def new(operation_id: str, **values: Any) -> Record:
     return StoreConformance().record(operation_id, **values)
+
+
+class Halting(asyncpg.Connection):
+    """A connection that stands still before it claims what a claim has found."""
+
+    reached: asyncio.Event
+    go_on: asyncio.Event
+
+    async def fetch(self, query: str, *arguments: Any, **options: Any) -> Any:
+        if query.startswith("WITH free"):
+            self.reached.set()
+            await self.go_on.wait()
+        return await super().fetch(query, *arguments, **options)
+
+
+def test_two_claims_at_once_do_not_both_take_the_last_place_of_a_key(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though each would find it free, and an operation of its own for it."""
+
+    async def check() -> None:
+        async def claim(store: PostgresStore) -> list[str]:
+            claims = await store.claim_by_key(StoreConformance.METHOD, 9, 3, Claim(LEASE))
+            return [one.before.name.rpartition("/")[2] for one in claims.claimed]
+
+        Halting.reached, Halting.go_on = asyncio.Event(), asyncio.Event()
+        Halting.go_on.set()
+        async with opened(postgres) as other:
+            monkeypatch.setattr(
+                asyncpg, "connect", functools.partial(asyncpg.connect, connection_class=Halting)
+            )
+            async with opened(postgres) as store:
+                for number in range(2):
+                    await store.create(new(f"op-{number}", concurrency_key="a"))
+                assert await claim(store) == ["op-0", "op-1"]
+                await store.create(new("op-2", concurrency_key="a"))
+                Halting.go_on.clear()
+                Halting.reached.clear()
+                claiming = asyncio.create_task(claim(store))
+                await Halting.reached.wait()  # it has counted two
+                await other.create(new("op-sooner", concurrency_key="a", priority=1))
+                sooner = await claim(other)
+                Halting.go_on.set()
+                assert (await claiming, sooner) == (["op-2"], [])
+                assert len(await other.leased()) == 3
+                await store.apply(f"{StoreConformance.PARENT}/operations/op-2", Terminate("enough"))
+                assert await claim(other) == ["op-sooner"]
+
+    asyncio.run(check())
 
 
 def test_a_row_in_hand_holds_up_its_own_changes_alone_and_in_their_order(postgres: str) -> None:

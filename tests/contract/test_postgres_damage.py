@@ -34,7 +34,7 @@ from lro_grpc import (
     UnavailableError,
 )
 from lro_grpc._engine.maintenance import Maintenance
-from lro_grpc._operation.events import Claim, Delete, LeaseLost, Pause, TimePassed
+from lro_grpc._operation.events import Claim, Delete, LeaseLost, Pause, Terminate, TimePassed
 from lro_grpc._operation.states import QUEUED
 from lro_grpc._stores.copy_store import copy
 from lro_grpc._stores.postgres.texts import text_of
@@ -361,6 +361,33 @@ async def test_a_row_that_cannot_be_changed_keeps_no_other_from_being_claimed(
         assert all(one.lease_expire_time for one in outcomes.values())
         assert len(errors(caplog)) == 1
         assert await store.claim({METHOD: 3}, Claim(LEASE)) == []
+
+
+@pytest.mark.parametrize("how", ["unreadable", "unsound", "unchangeable"])
+async def test_a_damaged_row_keeps_no_other_of_its_key_from_being_claimed(
+    postgres: str, how: str
+) -> None:
+    """Though it has its turn first, and there is one place."""
+    async with opened(postgres) as store:
+        for number in range(3):
+            await store.create(grown(new(f"op-{number}", concurrency_key="a")))
+    bad, *good = [f"{PARENT}/operations/op-{number}" for number in range(3)]
+    if how == "unreadable":
+        await tear(postgres, bad)
+    elif how == "unsound":
+        await damage(postgres, "state = 99", bad)
+    else:
+        await refuse_changes(postgres, bad)
+    claimed: list[str] = []
+    async with opened(postgres) as store:
+        while some := (await store.claim_by_key(METHOD, 2, 1, Claim(LEASE))).claimed:
+            for before, outcome in some:
+                if isinstance(outcome, OperationDamagedError):
+                    assert before.name == bad
+                    continue
+                claimed.append(before.name)
+                await store.apply(before.name, Terminate("enough"))
+    assert claimed == good
 
 
 async def test_a_row_that_was_mended_is_claimed_once_it_was_read(postgres: str) -> None:

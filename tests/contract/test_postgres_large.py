@@ -162,6 +162,18 @@ async def claim(store: PostgresStore, _url: str) -> None:
     assert {one.outcome.attempt for one in claimed} == {1}
 
 
+async def claim_by_key(store: PostgresStore, _url: str) -> None:
+    for number in range(MANY, MANY + 6):
+        await store.create(large(number, concurrency_key="aab"[number % 3]))
+    keys: list[str] = []
+    after, has_more = "", True
+    while has_more:
+        some, after, has_more = await store.claim_by_key(METHOD, 4, 0, Claim(LEASE), after=after)
+        keys += [one.before.concurrency_key for one in some]
+    assert sorted(keys) == ["a"] * 4 + ["b"] * 2
+    assert keys[:2] == ["a", "b"]
+
+
 async def apply(store: PostgresStore, _url: str) -> None:
     announced: list[str] = []
     store.subscribe(lambda _, after: announced.append(after.name))
@@ -216,7 +228,7 @@ async def page(store: PostgresStore, _url: str) -> None:
     assert listed == MANY
 
 
-CALLS = [read, get, claim, apply, renew, start_again, find_request, follow, page]
+CALLS = [read, get, claim, claim_by_key, apply, renew, start_again, find_request, follow, page]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)

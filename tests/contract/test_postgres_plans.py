@@ -42,6 +42,8 @@ READY = {"lro_operations_next", "lro_operations_ranked"}
 """The indexes of what is ready, in the order in which it is claimed."""
 READY_BY_KEY = "lro_operations_by_key"
 """That of what is ready and has a key."""
+LEASED_BY_KEY = "lro_operations_leased_by_key"
+"""That of what an attempt holds and has a key."""
 
 PHASE = "CASE WHEN row % 20 <> 0 THEN 4 ELSE row / 20 % 4 END"
 """Of 80 rows 76 are done; the others are ready, delayed, leased and resting."""
@@ -58,6 +60,8 @@ COLUMNS = {
     "scheduled_time": f"CASE {PHASE} WHEN 1 THEN {SOON} ELSE 0 END",
     "lease_expire_time": f"CASE {PHASE} WHEN 2 THEN {SOON} ELSE 0 END",
     "deadline_time": f"CASE WHEN row % 3 = 0 THEN 3600000000 + {SOON} ELSE 0 END",
+    "concurrency_key": "CASE WHEN row % 160 < 80 THEN 'key-' || row % 900 ELSE '' END",
+    "queue_order": f"CASE WHEN row % 160 < 80 THEN {SOON} ELSE 0 END",
     "labels": (
         "',env=' || CASE WHEN row % 10 = 0 THEN 'dev' ELSE 'prod' END || ',run='"
         " || CASE WHEN row = 1234 THEN 'only' ELSE 'r' END || ',tenant=t' || row % 1000 || ','"
@@ -202,9 +206,10 @@ def nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_bounded(node: dict[str, Any]) -> bool:
-    """Returns whether a node has no more rows to go through than a limit lets it have."""
+    """Returns whether a node has no more rows to go through than a limit, or an array, lets it."""
     parts = node.get("Plans", ())
-    return node["Node Type"] == "Limit" or (bool(parts) and all(map(is_bounded, parts)))
+    is_one = node["Node Type"] in ("Limit", "Function Scan")
+    return is_one or (bool(parts) and all(map(is_bounded, parts)))
 
 
 def page(
@@ -239,6 +244,14 @@ ORDERED: dict[str, Call] = {
     "claim of what has been ready for a while": (
         lambda store: store.claim({METHOD: 5}, Claim(LEASE), ready_before=START + 1),
         {*READY, BY_NAME},
+    ),
+    "claim by key": (
+        lambda store: store.claim_by_key(METHOD, 5, 3, Claim(LEASE)),
+        {READY_BY_KEY, LEASED_BY_KEY, BY_KEY, BY_NAME},
+    ),
+    "claim by key of what has been ready for a while": (
+        lambda store: store.claim_by_key(METHOD, 5, 0, Claim(LEASE), ready_before=START + 1),
+        {READY_BY_KEY, LEASED_BY_KEY, BY_KEY, BY_NAME},
     ),
     "claimable": (lambda store: store.claimable({METHOD: 5}), {*READY, READY_BY_KEY}),
     "expired": (
@@ -369,6 +382,7 @@ async def test_what_is_not_done_is_counted_without_its_rows(
     ("call", "expected"),
     [
         ("claim", {*READY, BY_NAME}),
+        ("claim by key", {READY_BY_KEY, LEASED_BY_KEY, BY_KEY, BY_NAME}),
         ("claimable", {*READY, READY_BY_KEY}),
         ("page", {"lro_operations_listed"}),
     ],
@@ -442,6 +456,32 @@ async def test_a_plan_of_a_small_table_is_right_for_what_it_becomes(
     assert rows < GROWN / 2
 
 
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_a_key_that_has_no_place_is_passed_over_without_a_look_at_all_that_wait(
+    growing: str, is_analyzed: bool
+) -> None:
+    """Whatever the server knows of the table: mostly nothing, after many starts at once."""
+    url = with_options(growing, application_name="growing")
+    store = PostgresStore(url, lambda: START)
+    await store.open()
+    for number in range(2):
+        await store.create(record(f"op-{number}", concurrency_key="a"))
+    async with connected(growing) as connection:
+        await connection.execute("ALTER TABLE lro_operations SET (autovacuum_enabled = off)")
+        if is_analyzed:
+            await connection.execute("ANALYZE lro_operations")
+        columns = {"name": "name || '-' || row", "request_id": "''"}
+        more = inserted(GROWN, f"{PARENT}/operations/op-1", columns, "0")
+        await connection.execute(more, timeout=200)
+        for number in range(3):
+            made = await store.create(record(f"op-b{number}", concurrency_key=f"b{number}"))
+            claims = await store.claim_by_key(METHOD, 9, 1, Claim(LEASE))
+            assert made in [one.before for one in claims.claimed]
+        await store.close()
+        rows = await rows_read(connection, "growing")
+    assert rows < GROWN / 50
+
+
 async def rows_read(connection: Any, application: str) -> int:
     """Returns how many rows an application has read, whose connections count when they end."""
     for _ in range(600):
@@ -474,7 +514,7 @@ async def call_all(store: PostgresStore, other: PostgresStore, first: int) -> No
     await store.operation(f"{PARENT}/operations/op-x")
 
 
-@pytest.mark.parametrize("call", ["claim", "claimable", "expired"])
+@pytest.mark.parametrize("call", ["claim", "claim by key", "claimable", "expired"])
 async def test_a_row_is_looked_up_in_what_is_set_aside(
     postgres: str, statements: list[str], call: str
 ) -> None:

@@ -43,7 +43,9 @@ class SharedMemoryStore(Followed, MemoryStore):
 
     def _notify(self, before: Record | None, after: Record) -> None:
         """Tells the other stores of a change, a moment later."""
-        is_left = after.claimable and not self.has_room(after.method)
+        was_held = before is not None and before.lease_expire_time
+        leaves_place = after.concurrency_key and was_held and not after.lease_expire_time
+        is_left = (after.claimable or leaves_place) and not self.has_room(after.method)
         for other in self._all:
             if other is not self:
                 asyncio.get_running_loop().call_soon(other._hear, after, is_left)

@@ -19,7 +19,6 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro_grpc import _anys
-from lro_grpc._conformance.fairness import Fairness
 from lro_grpc._errors import (
     ConfigurationError,
     OperationNotFoundError,
@@ -62,7 +61,7 @@ TIMEOUT = 20
 RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 
 
-class TestSqliteStore(StoreConformance, Fairness):
+class TestSqliteStore(StoreConformance):
     @pytest.fixture(autouse=True)
     def _place(self, tmp_path: Path) -> None:
         self.path = tmp_path / "operations.db"
@@ -300,7 +299,6 @@ def test_a_loop_that_ends_before_the_store_is_closed_waits_for_nothing(path):
 
 LOOP_ENDS_DURING_A_COMMIT = """
 import asyncio, sys, threading
-from lro_grpc._conformance.fairness import Fairness
 from lro_grpc.conformance import StoreConformance
 from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc.stores import SqliteStore

@@ -4,11 +4,18 @@ A claim is a transaction. It locks the rows that it has found until they are cla
 over those that another process has locked: so two processes never claim the same, nor wait for each
 other. It is made again with fewer rows if it has taken too long, or if the server can read them and
 not change them, until one alone is set aside for that; and without the rows that it cannot read.
+
+A claim by key has the keys for itself, too, from before it counts what attempts hold of them until
+that is more: two that count at once would both find the last place free, and might take it for two
+operations. Locks of keys are the database's own (``pg_try_advisory_xact_lock``): there is no row of
+a key. Each statement sees what was stored when it began: so the one that counts is not the one that
+locks, and sees all that the key's last holder has claimed. A key that another process has is passed
+over, and whoever follows work is told to ask again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from lro_grpc._errors import LroError
@@ -20,9 +27,9 @@ from lro_grpc._stores.postgres.failures import DamagedPageError, unavailable
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
-from lro_grpc._stores.postgres.table import Ready, Wanted
+from lro_grpc._stores.postgres.table import Keys, OfKeys, Ready, Wanted
 from lro_grpc._stores.postgres.writer_parts import WriterParts
-from lro_grpc._stores.store import Claimed
+from lro_grpc._stores.store import Claimed, KeyedClaims
 
 _MOST_REFUSED = 15
 """The times in a row that a claim is refused for its time; as it halves, a thousand become one."""
@@ -31,8 +38,17 @@ _MOST_DAMAGED = 10_000
 """The most damaged operations that a claim of a method passes over, beside those set aside."""
 
 
+class Turns(NamedTuple):
+    """The turns of the keys of a method; see ``Store.claim_by_key``."""
+
+    after: str
+    """The key behind which they begin."""
+    places: int
+    """The operations of each that may be held at a time; 0 for any number."""
+
+
 class _Claiming(Answered):
-    """A call that claims what is ready."""
+    """A call that claims what is ready, by its answer the operations that it was applied to."""
 
     def __init__(
         self,
@@ -40,12 +56,17 @@ class _Claiming(Answered):
         claim: Claim,
         left_out: Collection[str],
         ready_before: Micros | None,
+        turns: Turns | None = None,
     ) -> None:
         super().__init__()
         self.limits = limits
         self.claim = claim
         self.left_out = left_out
         self.ready_before = ready_before
+        self.turns = turns
+        """Those of keys; None if it claims what has no key."""
+        self.keys: list[Keys] = []
+        """The keys that each of its transactions has looked at."""
 
 
 class _Result(NamedTuple):
@@ -64,6 +85,9 @@ class _Result(NamedTuple):
     """Whether this process took too long from the events to the statement."""
 
 
+_NO_KEYS = Keys((), "", passed_over=False, more=False)
+
+
 class _UnchangedError(Exception):
     """The server cannot change the rows of some operations, which it can read."""
 
@@ -78,11 +102,15 @@ class Claims:
     Args:
         parts: The parts of the store.
         session: A session for this alone.
+        on_passed_over: Is called with a method of which another process had keys just then.
     """
 
-    def __init__(self, parts: WriterParts, session: Session) -> None:
+    def __init__(
+        self, parts: WriterParts, session: Session, on_passed_over: Callable[[str], None]
+    ) -> None:
         self._parts = parts
         self._session = session
+        self._on_passed_over = on_passed_over
         self._groups = Groups[_Claiming]("lro-postgres-claims", self._claim, 1)
 
     async def claim(
@@ -97,6 +125,26 @@ class Claims:
         self._groups.add(call)
         claimed: Sequence[Claimed] = await call.answer
         return claimed
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        turns: Turns,
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: Micros | None,
+    ) -> KeyedClaims:
+        """Claims what is ready and has a key; see ``Store.claim_by_key``."""
+        call = _Claiming({method: limit}, claim, left_out, ready_before, turns)
+        self._groups.add(call)
+        claimed: Sequence[Claimed] = await call.answer
+        looked_at = call.keys[-1] if call.keys else _NO_KEYS
+        is_full = len(claimed) >= limit
+        last_key = claimed[-1].before.concurrency_key if claimed and is_full else looked_at.last
+        if looked_at.passed_over and not is_full:
+            self._on_passed_over(method)
+        return KeyedClaims(claimed, last_key or turns.after, is_full or looked_at.more)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
@@ -131,8 +179,11 @@ class Claims:
             asked = min(limit, most)
             wanted = Wanted(method, asked, left_out, call.ready_before, self._parts.time.now())
             try:
-                result = await self._claim_once(wanted, call.claim)
+                result = await self._claim_once(wanted, call, claimed)
             except DamagedPageError:
+                if call.turns is not None:
+                    keys = call.keys[-1].locked if call.keys else ()
+                    wanted = wanted._replace(of_keys=OfKeys(keys, call.turns.places))
                 unreadable = await self._parts.table.find_unreadable(self._session, wanted)
                 if unreadable:
                     damaged.update(unreadable)
@@ -158,13 +209,21 @@ class Claims:
             if refused == _MOST_REFUSED:
                 raise unavailable("its database refuses the time of a claim again and again")
 
-    async def _claim_once(self, wanted: Wanted, claim: Claim) -> _Result:
+    async def _claim_once(
+        self, wanted: Wanted, call: _Claiming, former: Sequence[Claimed]
+    ) -> _Result:
+        claim = call.claim
         claimed: list[Claimed] = []
         transitions: list[tuple[Record, Record]] = []
         stored: list[Known] = []
         ready = Ready({}, (), more=False)
         try:
             async with self._session.transaction() as transaction:
+                if call.turns is not None:
+                    after = former[-1].before.concurrency_key if former else call.turns.after
+                    keys = await self._parts.table.lock_keys(transaction, wanted.method, after)
+                    call.keys.append(keys)
+                    wanted = wanted._replace(of_keys=OfKeys(keys.locked, call.turns.places))
                 ready = await self._parts.table.ready(transaction, wanted)
                 at = self._parts.time.now()
                 staged = StagedChanges(ready.known, {}, at)

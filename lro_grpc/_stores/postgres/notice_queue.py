@@ -3,8 +3,8 @@
 Noted, and sent with the next notice:
 
 * the end of an operation, its delete, and what its attempt follows: cancel, pause, resume;
-* the method of an operation that has become ready, unless this process has room for it: the others
-  would come too late.
+* the method of an operation that has become ready, or whose attempt has ended and leaves a place of
+  its key to another one, unless this process has room for that: the others would come too late.
 
 All else that Get shows, such as progress, is for a Watch at another process: it is sent each 100 ms
 at most. A heartbeat concerns nobody.
@@ -45,7 +45,7 @@ class NoticeQueue:
         self._wake = wake
         self._everything = False
         self._ready: dict[str, None] = {}
-        """The methods of operations that have become ready, for which there may be room here."""
+        """The methods of which one may begin, for which there may be room here."""
         self._methods: dict[str, None] = {}
         self._names: dict[str, None] = {}
         self._progress: dict[str, None] = {}
@@ -55,7 +55,7 @@ class NoticeQueue:
 
     def note(self, before: Record | None, after: Record) -> None:
         """Takes a durable change that this process has made: a ``Listener`` of its store."""
-        if _is_ready(after) and not _is_ready(before):
+        if (_is_ready(after) and not _is_ready(before)) or _leaves_place(before, after):
             self._ready[after.method] = None  # the engine may not have heard of it yet
         if before is None or before.done:
             pass  # nobody knows its name yet; or nobody waits for it any more
@@ -97,6 +97,12 @@ class NoticeQueue:
 
 def _is_ready(record: Record | None) -> bool:
     return record is not None and record.claimable and not record.scheduled_time
+
+
+def _leaves_place(before: Record | None, after: Record) -> bool:
+    """Returns whether another operation of its key may begin, for there may be a bound of these."""
+    has_ended = before is not None and before.lease_expire_time and not after.lease_expire_time
+    return bool(after.concurrency_key and has_ended)
 
 
 def _is_urgent(before: Record, after: Record) -> bool:

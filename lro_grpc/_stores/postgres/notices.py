@@ -176,6 +176,10 @@ class Notices:
         """Takes methods that this process claims: of no others it is told."""
         self._followers.add_methods(methods)
 
+    def tell_work(self, method: str) -> None:
+        """Tells this process, too, of a method of which another one may leave something."""
+        self._followers.tell_work([method])
+
     async def _forever(self, act: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Does something until this is closed, whatever it raises."""
         while not self._is_closing:

@@ -57,6 +57,11 @@ def prefix_of(schema: str) -> str:
     return f'"{schema}".' if schema else ""
 
 
+def quoted(text: str) -> str:
+    """Returns the literal of a text."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def digest(text: str) -> str:
     """Returns the expression for a digest of a text, by which an index finds it.
 
@@ -83,6 +88,8 @@ MICROS = "(extract(epoch FROM statement_timestamp()) * 1000000)::int8"
 _HAS_CANCELLED_CHECKPOINT = f"octet_length(checkpoint) > 0 AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (octet_length(batch) > 0 OR ({_HAS_CANCELLED_CHECKPOINT})))"
 
+
+_NO_KEY = "''"
 
 _ONE_METHOD = "method >= $1 AND method <= $1"
 
@@ -252,6 +259,29 @@ class Statements:
             _WITHOUT_KEY,
             "FOR NO KEY UPDATE SKIP LOCKED",
         )
+        # Each key once, from the first behind $2 on, round by the beginning, up to $3 keys; and of
+        # all but the last of so many whether it is this transaction's alone now. Nobody waits. The
+        # locks of the keys of a store have the class of its table: no two tables have the same.
+        lock = (
+            f"pg_try_advisory_xact_lock({quoted(table)}::regclass::oid::int4,"
+            " hashtext($1 || ' ' || key))"
+        )
+        self.lock_keys = (
+            "WITH RECURSIVE found(key, first, number) AS (SELECT key, key, 1 FROM"
+            f" ({_key_behind(table, '$2::text')}) AS one UNION ALL"
+            " SELECT next.key, found.first, found.number + 1 FROM found"
+            f" CROSS JOIN LATERAL ({_key_behind(table, 'found.key')}) AS next"
+            " WHERE next.key <> found.first AND found.number < $3)"
+            f" SELECT key, CASE WHEN number < $3 THEN {lock} ELSE false END FROM found"
+            " WHERE key IS NOT NULL"
+        )
+        self.claim_by_key = _first_by_key(
+            table,
+            f"version, {bounded(COLUMNS, '$4')}",
+            5,
+            "FOR NO KEY UPDATE SKIP LOCKED",
+        )
+        self.ready_by_key = _first_by_key(table, "name", 4)
 
         self.changed = (
             f"SELECT v.name, coalesce(o.version, 0), {bounded(COLUMNS, '$3', 'o.')}"
@@ -377,6 +407,57 @@ def _first_ready(
     return (
         f"SELECT {names} FROM ({' UNION ALL '.join(parts)}) AS found"
         " ORDER BY queue_time, number LIMIT $2"
+    )
+
+
+def _key_behind(table: str, key: str) -> str:
+    """Returns the statement for the next key, or the first one, of those with something ready."""
+
+    def first_behind(key: str) -> str:
+        return (
+            f"SELECT concurrency_key FROM {table} WHERE phase = {READY} AND concurrency_key <> ''"
+            f" AND method = $1 AND concurrency_key > {key} ORDER BY concurrency_key LIMIT 1"
+        )
+
+    # It is as it is in one place: put into another statement, it would be looked up twice there.
+    return f"SELECT coalesce(({first_behind(key)}), ({first_behind(_NO_KEY)})) AS key OFFSET 0"
+
+
+def _first_by_key(table: str, columns: str, first: int, locking: str = "") -> str:
+    """Returns the statement for the first of some keys that are ready: one of each key in turn.
+
+    Of each there are as many as it has places left: what an attempt holds takes one.
+
+    Args:
+        table: The table.
+        columns: The columns to read.
+        first: The number of the first of four parameters: the two of ``_ready_before``, the keys,
+            and the places of each; 0 for any number.
+        locking: What locks the rows.
+    """
+    keys, places = f"${first + 2}::text[]", f"${first + 3}::int8"
+    rows = f"FROM {table} WHERE concurrency_key <> ''"
+    # Their order is that of one index, and of no other one.
+    held = (
+        f"SELECT count(*) AS number FROM (SELECT {rows} AND phase = {LEASED}"
+        " AND (method, concurrency_key) >= ($1, k.key) AND (method, concurrency_key) <= ($1, k.key)"
+        f" ORDER BY method, concurrency_key LIMIT {places}) AS leased"
+    )
+    ready = (
+        "SELECT sequence, row_number() OVER () AS turn FROM"
+        f" (SELECT sequence {rows} AND phase = {READY} AND method = $1 AND concurrency_key = k.key"
+        f" AND {_not_among(3)} AND {_ready_before(first)} ORDER BY queue_order, sequence"
+        f" LIMIT CASE {places} WHEN 0 THEN $2 ELSE least({places} - held.number, $2) END) AS oldest"
+    )
+    # The phase is asked for again, of the row as it is once it is locked; and in no way in which an
+    # index of a phase has it: of these the planner would take any while the table is small.
+    return (
+        "SELECT found.* FROM (SELECT ready.sequence, ready.turn, k.number"
+        f" FROM unnest({keys}) WITH ORDINALITY AS k(key, number)"
+        f" CROSS JOIN LATERAL ({held}) AS held CROSS JOIN LATERAL ({ready}) AS ready"
+        " ORDER BY ready.turn, k.number LIMIT $2) AS next CROSS JOIN LATERAL"
+        f" (SELECT {columns} FROM {table} WHERE sequence = next.sequence"
+        f" AND phase::int4 = {READY} {locking}) AS found ORDER BY next.turn, next.number"
     )
 
 

@@ -20,6 +20,7 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.postgres.claims import Turns
 from lro_grpc._stores.postgres.connections import Pool, Row, Session, connect
 from lro_grpc._stores.postgres.counts import Counting
 from lro_grpc._stores.postgres.database_clock import (
@@ -40,7 +41,7 @@ from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.schema import prepare
 from lro_grpc._stores.postgres.statements import Statements
-from lro_grpc._stores.postgres.table import Fetching, Table, Wanted
+from lro_grpc._stores.postgres.table import Fetching, Table
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.postgres.writer import Writer
 from lro_grpc._stores.postgres.writer_parts import WriterParts
@@ -119,7 +120,6 @@ class PostgresStore:
             raise
         self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
         parts = WriterParts(table, remembered, self._time, self._listeners)
-        self._writer = Writer(parts, creating, changing, claiming)
         self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, statements.labels, pool, damage)
         self._counting = Counting(statements, Session(options))
@@ -130,6 +130,7 @@ class PostgresStore:
             self._changed,
             listens=direct is not None,
         )
+        self._writer = Writer(parts, creating, changing, claiming, self._notices.tell_work)
         self._stop_noting = self.subscribe(self._notices.note)
         self._notices.start()
 
@@ -201,9 +202,11 @@ class PostgresStore:
         left_out: Collection[str] = (),
         ready_before: int | None = None,
     ) -> KeyedClaims:
-        """Claims nothing yet."""
-        del method, limit, per_key, claim, left_out, ready_before
-        return KeyedClaims((), after, has_more=False)
+        """Applies a claim to operations with a key, one of each key in turn."""
+        self._notices.add_methods([method])
+        return await self._writer.claim_by_key(
+            method, limit, Turns(after, per_key), claim, left_out, ready_before
+        )
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, on another event loop."""
@@ -277,8 +280,7 @@ class PostgresStore:
         names: list[str] = []
         with self._telling():
             for method, limit in limits.items():
-                wanted = Wanted(method, limit)
-                names += await self._table.ready_names(self._pool, wanted, of_any_key=True)
+                names += await self._table.ready_names_of_any_key(self._pool, method, limit)
         return names
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:

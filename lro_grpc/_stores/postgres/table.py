@@ -37,6 +37,7 @@ from lro_grpc._stores.postgres.rows import (
 from lro_grpc._stores.postgres.staged_changes import RowChange, is_gone
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
+from lro_grpc._stores.store import MOST_KEYS
 from lro_grpc._stores.transfer import MOST_BYTES
 
 T = TypeVar("T")
@@ -73,6 +74,14 @@ class Found(Generic[T]):
         self.left = other.left
 
 
+class OfKeys(NamedTuple):
+    """Some keys, of which operations are to be claimed; see ``Store.claim_by_key``."""
+
+    keys: Sequence[str]
+    places: int
+    """The operations of each that may be held at a time; 0 for any number."""
+
+
 class Wanted(NamedTuple):
     """The operations that are to be claimed; see ``Store.claim``."""
 
@@ -81,6 +90,21 @@ class Wanted(NamedTuple):
     left_out: Collection[str] = ()
     ready_before: Micros | None = None
     now: Micros = 0
+    of_keys: OfKeys | None = None
+    """The keys that they have; None for those without one."""
+
+
+class Keys(NamedTuple):
+    """Keys of a method that have something ready, in their order."""
+
+    locked: Sequence[str]
+    """Those that are this transaction's until it ends."""
+    last: str
+    """The last one that was looked at; empty for none."""
+    passed_over: bool
+    """Whether others were another transaction's."""
+    more: bool
+    """Whether there are more."""
 
 
 class Ready(NamedTuple):
@@ -358,37 +382,58 @@ class Table:
         Those that another transaction has locked are passed over, and so is what is set aside.
         """
         method, names = text_of(wanted.method), self.set_aside(wanted.left_out)
-        since = (wanted.ready_before, wanted.now)
+        statement = (
+            self._statements.claim if wanted.of_keys is None else self._statements.claim_by_key
+        )
+        since = (wanted.ready_before, wanted.now, *_values_of(wanted.of_keys))
         rows, number, _ = await read_portion(
-            lambda number, most: on.fetch(
-                self._statements.claim, method, number, names, most, *since
-            ),
+            lambda number, most: on.fetch(statement, method, number, names, most, *since),
             min(wanted.limit, _MOST_ROWS),
             is_whole,
         )
         whole = list(takewhile(is_whole, rows))
         found = self._found(whole)
         sound = {name: known for name, known in found.known.items() if name not in found.damaged}
-        return Ready(sound, found.damaged.keys(), len(rows) == number or len(whole) < len(rows))
+        is_full = len(rows) == number or len(whole) < len(rows)
+        # A damaged one may have had a place of its key, which one behind it gets next.
+        return Ready(sound, found.damaged.keys(), is_full or bool(found.damaged))
 
-    async def ready_names(
-        self, on: Fetching, wanted: Wanted, *, of_any_key: bool = False
-    ) -> Sequence[str]:
-        """Returns the names of the oldest operations of a method that are ready.
+    async def lock_keys(self, on: Fetching, method: str, after: str) -> Keys:
+        """Has keys of a method for a transaction alone: those that no other one has.
 
         Args:
-            on: What carries the statement out.
-            wanted: The operations.
-            of_any_key: Whether those that have a key are among them.
+            on: The transaction.
+            method: The method.
+            after: The key behind which it begins; it goes on from the first key to this one.
         """
+        values = (text_of(method), text_of(after), MOST_KEYS + 1)
+        rows = await on.fetch(self._statements.lock_keys, *values)
+        looked_at = rows[:MOST_KEYS]
+        return Keys(
+            [text_from(key) for key, is_ours in looked_at if is_ours],
+            text_from(looked_at[-1][0]) if looked_at else "",
+            passed_over=any(not is_ours for _, is_ours in looked_at),
+            more=len(rows) > MOST_KEYS,
+        )
+
+    async def ready_names(self, on: Fetching, wanted: Wanted) -> Sequence[str]:
+        """Returns the names of the oldest operations of a method that are ready."""
         statements = self._statements
+        statement = statements.ready if wanted.of_keys is None else statements.ready_by_key
+        return await self._ready_names(on, statement, wanted)
+
+    async def ready_names_of_any_key(self, on: Fetching, method: str, limit: int) -> Sequence[str]:
+        """Returns the names of operations of a method that are ready, those without a key first."""
+        statement = self._statements.ready_of_any_key
+        return await self._ready_names(on, statement, Wanted(method, limit))
+
+    async def _ready_names(self, on: Fetching, statement: str, wanted: Wanted) -> Sequence[str]:
         rows = await on.fetch(
-            statements.ready_of_any_key if of_any_key else statements.ready,
+            statement,
             text_of(wanted.method),
             wanted.limit,
             self.set_aside(wanted.left_out),
-            wanted.ready_before,
-            wanted.now,
+            *(wanted.ready_before, wanted.now, *_values_of(wanted.of_keys)),
         )
         return [text_from(name) for (name,) in rows]
 
@@ -441,6 +486,11 @@ class Table:
         if len(rows) == MOST_CHANGED:
             changed.left = [name for name in versions if name not in answered]
         return changed
+
+
+def _values_of(of_keys: OfKeys | None) -> Sequence[object]:
+    """Returns the parameters of a statement of operations that have keys."""
+    return () if of_keys is None else ([*map(text_of, of_keys.keys)], of_keys.places)
 
 
 def _has_operation(row: Row) -> bool:

@@ -30,18 +30,18 @@ the store is closed     all calls that wait are made first; later ones get UNAVA
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.changes import Changes
-from lro_grpc._stores.postgres.claims import Claims
+from lro_grpc._stores.postgres.claims import Claims, Turns
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.creations import Creations
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.writer_parts import WriterParts
-from lro_grpc._stores.store import Change, Claimed
+from lro_grpc._stores.store import Change, Claimed, KeyedClaims
 
 
 class Writer:
@@ -52,14 +52,20 @@ class Writer:
         creating: A session for new records.
         changing: Another one, for changes.
         claiming: Another one, for claims.
+        on_passed_over: Is called with a method of which another process had keys just then.
     """
 
     def __init__(
-        self, parts: WriterParts, creating: Session, changing: Session, claiming: Session
+        self,
+        parts: WriterParts,
+        creating: Session,
+        changing: Session,
+        claiming: Session,
+        on_passed_over: Callable[[str], None],
     ) -> None:
         self._creations = Creations(parts, creating)
         self._changes = Changes(parts, changing)
-        self._claims = Claims(parts, claiming)
+        self._claims = Claims(parts, claiming, on_passed_over)
         self._closing = False
 
     async def create(self, record: Record) -> Record:
@@ -81,6 +87,18 @@ class Writer:
     ) -> Sequence[Claimed]:
         """Claims what is ready; see ``Store.claim``."""
         return await self._claims.claim(limits, claim, left_out, ready_before)
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        turns: Turns,
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: int | None,
+    ) -> KeyedClaims:
+        """Claims what is ready and has a key; see ``Store.claim_by_key``."""
+        return await self._claims.claim_by_key(method, limit, turns, claim, left_out, ready_before)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
