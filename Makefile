@@ -139,6 +139,16 @@ generate: .venv/dev.stamp ## Write generated/ from protos/, the stubs of example
 	done
 	$(BIN)/python docs/generate.py
 
+.venv/docs.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group docs
+	touch $@
+
+.PHONY: docs
+docs: .venv/docs.stamp ## Build the site into build/docs/, offline; a dead link or anchor is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	$(BIN)/python tests/docs/pages.py
+	@echo "open build/docs/index.html"
+
 .PHONY: check-generated
 check-generated: .venv/dev.stamp ## Fail if generated/ or docs/ is not what `make generate` writes
 	$(BIN)/python protos/generate.py --check
@@ -207,7 +217,7 @@ build: .venv/dev.stamp ## Build the wheel and the source archive into dist/
 	rm -rf dist && $(BIN)/python -m build --outdir dist .
 
 .PHONY: check
-check: lint typecheck check-generated breaking test ## Everything that must be green before a change lands
+check: lint typecheck check-generated breaking docs test ## Everything that must be green before a change lands
 
 .PHONY: clean
 clean: ## Remove what the other targets made

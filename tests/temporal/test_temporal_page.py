@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import Page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "deploy" / "temporal.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = Page("deploy/temporal.md").texts("python")
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -6,9 +6,7 @@ import base64
 import hashlib
 import itertools
 import json
-import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +26,7 @@ from google.protobuf import (
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from operation_histories import LEASE, NOW, PARTIAL, SECOND, create
+from pages import Page
 
 from lro.v1 import (
     deployment_operation_pb2,
@@ -842,10 +841,7 @@ def test_what_is_lost_is_said_of_dialects_that_there_are() -> None:
 
 
 def test_the_code_in_the_document_runs() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "dialects" / "index.md").read_text(
-        encoding="utf-8"
-    )
-    (block,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    (block,) = Page("dialects/index.md").texts("python")
     names: dict[str, Any] = {"operation": longrunning.from_view(view(SUCCEEDED_ONE))}
     exec(block, names)
     assert names["message"].target_link.endswith("/projects/p/global/deployments/d")

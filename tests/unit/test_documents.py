@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -55,6 +56,16 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_what_a_page_links_to_elsewhere_is_an_address(page: Path) -> None:
+    """Whether it answers is not asked, for tests reach no network."""
+    links = re.findall(r"\]\(([^)\s]*://[^)\s]*)\)", without_blocks(page))
+    parts = {link: urlsplit(link) for link in links}
+    assert [
+        one for one, part in parts.items() if part.scheme != "https" or "." not in part.netloc
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

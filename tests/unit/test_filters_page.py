@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from pages import Page
 
 from lro_grpc._filtering.fields import SHORT_NAMES
 from lro_grpc._filtering.parser import parse
 from lro_grpc.filtering import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "filters.md").read_text(encoding="utf-8")
+PAGE = Page("reference/filters.md")
 EXAMPLES = [
-    *re.findall(r"```filter\n(.*?)```", PAGE, re.DOTALL)[0].splitlines(),
+    *PAGE.texts("filter")[0].splitlines(),
     *re.findall(r"`([^`\n]* (?:AND|OR) [^`\n]*)`", PAGE),
 ]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +11,7 @@ from foreign_server import PARENT as MOON
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from lro_process import Lro
+from pages import Page
 from server_harness import PARENT, metadata_of, serving
 
 from lro.v1 import batch_create_instances_pb2
@@ -22,7 +21,7 @@ from lro_grpc._inspection.summary import read_summary
 if TYPE_CHECKING:
     from foreign_server import Foreign
 
-PAGE = Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md"
+PAGE = Page("deploy/on-call.md")
 _Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 TERMINATE = ("terminate", "--reason", "it hangs")
 ALL = ("--filter", "verb = create")
@@ -222,7 +221,7 @@ def test_a_filter_leaves_out_what_has_succeeded_or_goes_on(world: World) -> None
 
 def test_the_commands_of_the_page_work(world: World) -> None:
     name = world.create("hold")
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = PAGE.texts("sh")
     for line in "".join(blocks).splitlines():
         command, *arguments = shlex.split(line.replace("NAME", name))
         assert command == "lro"

@@ -16,6 +16,7 @@ import typer
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lro_process import Lro
+from pages import Page
 from test_serve_workers import lro, write_service
 
 from lro_grpc._cli.app import app
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
     from test_serve_workers import Process
 
-PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "kubernetes.md").read_text(encoding="utf-8")
+PAGE = Page("deploy/kubernetes.md")
 SERVERS, TLS_PROBES, WORKERS, MOVE = (
-    list(yaml.safe_load_all(block)) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    list(yaml.safe_load_all(block)) for block in PAGE.texts("yaml")
 )
-(STEPS,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+(STEPS,) = PAGE.texts("sh")
 OBJECTS: list[dict[str, Any]] = [*SERVERS, *WORKERS, *MOVE]
 GRACE_SECONDS = 10
 

@@ -10,7 +10,6 @@ import itertools
 import re
 import threading
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bad_answers
@@ -21,6 +20,7 @@ from fake_operations import GET, WAIT, WATCH, FakeOperations, FakeServer, operat
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from pages import Page
 from partition import Cut
 from sides import FastClock
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sides import Side
 
-DOCUMENTATION = Path(__file__).parents[3] / "docs" / "learn" / "clients.md"
+DOCUMENTATION = Page("learn/clients.md")
 RESPONSE = Timestamp(seconds=7)
 ENDED = operation(response=RESPONSE, metadata=RESPONSE)
 KNOWN = operation(metadata=RESPONSE)
@@ -616,6 +616,6 @@ def follow_updates(side: Side, future: Any, timeout: timedelta) -> None:
 
 
 def test_the_documentation_has_the_same_table() -> None:
-    section = DOCUMENTATION.read_text().partition("## What the client makes of bad servers")[2]
+    section = DOCUMENTATION.partition("## What the client makes of bad servers")[2]
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", section.partition("\n## ")[0], re.M)
     assert rows[1:] == [(row.server, row.result, row.updates) for row in ROWS]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +13,7 @@ import pytest
 from fake_operations import CANCEL, GET, WAIT, WATCH, FakeOperations, FakeServer, operation
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from pages import Page
 from server_harness import Server, fleet, serving
 
 import lro_grpc
@@ -227,8 +226,8 @@ def test_a_handler_that_lets_an_rpcs_error_through_fails_with_it(
 def test_the_pages_except_block_goes_on_catching(
     server: FakeServer, fake: FakeOperations, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(__file__).parents[3].joinpath("docs/learn/clients.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(try:.*?)```", page, re.DOTALL)
+    blocks = Page("learn/clients.md").texts("python")
+    (block,) = (one for one in blocks if one.startswith("try:"))
     with grpc.insecure_channel(server.target) as channel:
         names = {"client": lro_grpc.OperationsClient(channel), "name": "operations/1", "grpc": grpc}
         exec(compile(block, "docs/learn/clients.md", "exec"), names)

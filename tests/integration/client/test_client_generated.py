@@ -7,7 +7,6 @@ import uuid
 from collections import deque
 from concurrent import futures
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +14,7 @@ import grpc.aio
 import pytest
 from fake_operations import operation
 from google.rpc import error_details_pb2, status_pb2
+from pages import Page
 from server_harness import Server, serving
 from server_harness import fleet as fleet_of
 
@@ -406,8 +406,8 @@ def test_nothing_is_called_with_metadata_that_cannot_be(
 
 
 def test_the_pages_lines_hand_the_metadata_on(guarded: Server) -> None:
-    page = Path(__file__).parents[3].joinpath("docs/learn/clients.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(ada = .*?)```", page, re.DOTALL)
+    blocks = Page("learn/clients.md").texts("python")
+    (block,) = (one for one in blocks if one.startswith("ada = "))
     with grpc.insecure_channel(guarded.target) as channel:
         names: dict[str, Any] = {
             "reports": fleet_service_lro.FleetServiceClient(channel),

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import httpx
 import pytest
 from console_harness import SECONDS
+from pages import Page
 from typer.testing import CliRunner
 
 import lro_grpc
 from lro_grpc._cli.app import app as command
 
-PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "console.md").read_text(encoding="utf-8")
-(BLOCK,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PAGE = Page("deploy/console.md")
+(BLOCK,) = PAGE.texts("python")
 APPS = [line.partition("#")[0].strip() for line in BLOCK.splitlines() if line.startswith("app = ")]
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Page
 
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import OperationFailedError, testing
 from lro_grpc.conformance import EngineConformance
 from lro_grpc.example import FleetService
 
-PAGE = Path(__file__).parents[3] / "docs" / "design" / "engines.md"
+PAGE = Page("design/engines.md")
 PARENT = "projects/p/locations/l"
 PATIENCE = timedelta(seconds=60)
 
 
 PAGES_OWN: dict[str, Any] = {}
 """What the blocks of the page define."""
-for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+for block in PAGE.texts("python"):
     exec(block, PAGES_OWN)
 
 

@@ -9,11 +9,11 @@ import re
 import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import standardwebhooks
+from pages import Page
 from server_harness import SECONDS, fleet
 from test_webhook import SECRET
 
@@ -23,9 +23,9 @@ import lro_grpc.events
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[3] / "docs" / "learn" / "events.md").read_text()
-TELLS, SENDS, RECEIVES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-(BODY,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+PAGE = Page("learn/events.md")
+TELLS, SENDS, RECEIVES = PAGE.texts("python")
+(BODY,) = PAGE.texts("json")
 
 
 class Seen(set[str]):

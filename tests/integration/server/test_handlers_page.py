@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import Page
 from server_harness import Instance, fleet, metadata_of, response_of
 
 import lro_grpc
 
-PAGE = Path(__file__).parents[3] / "docs" / "learn" / "handlers.md"
+PAGE = Page("learn/handlers.md")
 FUNCTIONS = {"def": "transcode_in_thread", "async def": "transcode"}
 
 
@@ -28,7 +28,7 @@ def defined_on_the_page(command: list[str]) -> dict[str, Any]:
         "COMMAND": command,
         "outcome_of": lambda code: Instance(seed_rows=code),
     }
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+    for code in PAGE.texts("python"):
         exec(code, names)
     return names
 

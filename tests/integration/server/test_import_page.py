@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from old_operations import PARENT, old_operations
+from pages import Page
 from server_harness import serving
 
-PAGE = Path(__file__).parents[3] / "docs" / "migrate" / "import.md"
+PAGE = Page("migrate/import.md")
 
 
 def test_the_program_imports_what_a_server_lists(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = PAGE.texts("python")
     (tmp_path / "import_fleet.py").write_text(program)
-    (command,) = re.findall(r"^python (import_fleet.py .*)$", page, re.MULTILINE)
+    (command,) = re.findall(r"^python (import_fleet.py .*)$", PAGE, re.MULTILINE)
     script, address, parent, store = command.split()
     assert (address, parent, store) == ("127.0.0.1:50050", PARENT, "sqlite:///fleet.db")
 
@@ -40,8 +40,7 @@ def test_the_program_imports_what_a_server_lists(tmp_path: Path) -> None:
 
 
 def test_the_lines_that_it_shows_are_read(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```text\n(\{.*?)```", page, re.DOTALL)
+    (lines,) = re.findall(r"```text\n(\{.*?)```", PAGE, re.DOTALL)
     lines = lines.replace(",\n ", ", ").replace("fleet.v1.Instance", "lro.example.v1.Instance")
     (tmp_path / "old.jsonl").write_text(lines)
     command = [sys.executable, "-m", "lro_grpc._cli", "db", "import", "old.jsonl"]

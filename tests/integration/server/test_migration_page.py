@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import code_pb2
+from pages import Page
 from server_harness import PARENT, SECONDS, Instance
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
@@ -24,8 +24,7 @@ AFTER = PAGES / "fleet_moved_over.py"
 
 
 def test_the_page_shows_the_diff_between_the_two() -> None:
-    page = (PAGES / "hand-written.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```diff\n(.*?)```", page, re.DOTALL)
+    (shown,) = Page("migrate/hand-written.md").texts("diff")
     before, after = (path.read_text(encoding="utf-8").splitlines() for path in (BEFORE, AFTER))
     names = ("before/fleet.py", "after/fleet.py")
     assert shown.splitlines() == [*difflib.unified_diff(before, after, *names, n=1, lineterm="")]

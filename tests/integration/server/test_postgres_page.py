@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import re
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from pages import Page
 from postgres_server import with_options
 
 from lro_grpc import ConfigurationError
@@ -23,8 +23,8 @@ from lro_grpc.stores import Leased, open_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "postgres.md").read_text(encoding="utf-8")
-ROLES, RIGHTS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+PAGE = Page("deploy/postgres.md")
+ROLES, RIGHTS = PAGE.texts("sql")
 URLS = re.findall(r"postgresql://[^\s`'\",]+(?:,[^\s`'\"]+)?", PAGE)
 NEEDED = [
     *((right, "lro_operations") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import uuid
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
+from pages import Page
 from releases import message, method, release
 from server_harness import (
     FLEET,
@@ -360,10 +359,7 @@ def test_what_clients_could_not_read_is_left_out(serve: Serve) -> None:
 
 
 def test_the_blocks_of_the_page_run(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md").read_text(
-        encoding="utf-8"
-    )
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    blocks = Page("deploy/on-call.md").texts("python")
     (attempts,) = [one for one in blocks if "describe" in one]
     (redact,) = [one for one in blocks if "redact" in one]
     server = serve(fleet("CreateInstance", made), worker="pod-7")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import threading
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from pages import Page
 from server_harness import PARENT, SECONDS, Instance, defined_with, fleet, metadata_of
 
 import lro_grpc
@@ -395,8 +395,7 @@ def test_the_page_on_testing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the wheel warns where there is none
-    page = Path(__file__).parents[3] / "docs" / "recipes" / "testing.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    blocks = Page("recipes/testing.md").texts("python")
     defined: dict[str, Any] = {}
     for block in blocks:
         exec(block, defined)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from pages import Page
 from server_harness import SECONDS, Held, serving, wait_request
 
 import lro_grpc
@@ -78,8 +78,6 @@ def test_calls_that_come_all_at_once_are_all_answered() -> None:
 
 
 def test_the_page_has_the_options() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "deploy" / "serving.md").read_text(
-        encoding="utf-8"
-    )
+    page = Page("deploy/serving.md")
     rows = re.findall(r"^\| `(grpc\.\S+)` \| (\d+) \|", page, re.MULTILINE)
     assert [(name, int(value)) for name, value in rows] == [*lro_grpc.SERVER_OPTIONS]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue as Text
+from pages import Page
 from releases import method, release
 from server_harness import (
     PARENT,
@@ -268,10 +267,7 @@ def test_the_block_of_the_page_runs_it_again(
 ) -> None:
     server = serve(maker.servicer())
     name = maker.failed(server)
-    page = (Path(__file__).parents[3] / "docs" / "deploy" / "on-call.md").read_text(
-        encoding="utf-8"
-    )
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    blocks = Page("deploy/on-call.md").texts("python")
     (block,) = [one for one in blocks if "rerun" in one]
     client = lro_grpc.OperationsClient(server.channel)
     exec(block, {"client": client, "name": name, "uuid": uuid})

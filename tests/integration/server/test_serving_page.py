@@ -20,14 +20,15 @@ from busy_machine import is_said_of_it
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from pages import Page
 from server_harness import Held
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
-PAGE = (Path(__file__).parents[3] / "docs" / "deploy" / "serving.md").read_text(encoding="utf-8")
-SERVERS, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
-    r"```python\n(.*?)```", PAGE, re.DOTALL
+PAGE = Page("deploy/serving.md")
+SERVERS, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = PAGE.texts(
+    "python"
 )
 
 NAMES = {
