@@ -54,6 +54,7 @@ autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+toc_object_entries = False  # a table of the names is at the top; this takes as long as all else
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 
@@ -120,6 +121,10 @@ def _toctree(docname: str, text: str) -> str:
 # The API.
 
 
+_NOT_OURS = "Call, Iterator, Protocol, ServicerContext, int, tuple"
+"""Bases whose members are documented elsewhere."""
+
+
 def _with_api(text: str) -> str:
     """Returns a page of the reference with all that its tables name, from the docstrings."""
     before, *parts = _MODULE.split(text)
@@ -142,10 +147,10 @@ def _section(module: str, text: str) -> str:
 def _documented(module: str, name: str) -> str:
     found: Any = getattr(__import__(module, fromlist=[name]), name)
     options = ""
-    if inspect.isclass(found):
-        kind, options = "class", "   :members:\n   :inherited-members: Exception, int, Protocol\n"
-        if issubclass(found, BaseException):
-            kind, options = "exception", "   :members:\n   :show-inheritance:\n"
+    if inspect.isclass(found) and issubclass(found, BaseException):
+        kind, options = "exception", "   :members:\n   :show-inheritance:\n"
+    elif inspect.isclass(found):
+        kind, options = "class", f"   :members:\n   :inherited-members: {_NOT_OURS}\n"
     else:
         kind = "function" if inspect.isroutine(found) else "data"
     return f"\n```{{eval-rst}}\n.. auto{kind}:: {module}.{name}\n{options}```\n"

@@ -152,7 +152,7 @@ class OperationsClient:
                 answer; None for as long as the server likes.
 
         Returns:
-            The latest state, done or not: a server may answer before the timeout (P9).
+            The latest state, done or not; a server may answer before the timeout (P9).
         """
         operation: operations_pb2.Operation = self._call(single_wait_call(name, timeout), once=True)
         return operation

@@ -233,7 +233,7 @@ class Workbench:
                 monotonic clock, whatever the time of day.
 
         Returns:
-            What the store has answered to each claim: the operation, with a lease if an attempt
+            The answer of the store to each claim, the operation, with a lease if an attempt
             has begun, and without one if it was overdue and has expired; or the refusal, which is
             an ``UnservedError`` where its handler's types do not fit. After an
             ``UnavailableError`` the claim may be made again.

@@ -53,7 +53,7 @@ class Telemetry(Protocol):
             metadata: That of the RPC that starts it.
 
         Returns:
-            A context that gives the record to store: the same, with its ``trace_context``.
+            A context that gives the record to store, the same, with its ``trace_context``.
         """
         ...
 

@@ -549,7 +549,7 @@ class Operations(Lifespan):
                 server. ``authorize`` is asked first, for an operation that is not known (None).
 
         Returns:
-            The registrar to add servicers to: it is of the server's own type, keeps long-running
+            The registrar to add servicers to. It is of the server's own type, keeps long-running
             methods to itself and passes everything else through.
 
         Raises:

@@ -576,7 +576,7 @@ class Store(Protocol):
             lease: The time until each is due again, unless it is settled before, in microseconds.
 
         Returns:
-            The completions as they are now: ``attempt_count`` is one more. Nobody else takes them
+            The completions as they are now; ``attempt_count`` is one more. Nobody else takes them
             before the lease is over; or before the store is opened anew, if it is exclusive.
         """
         ...

@@ -19,7 +19,7 @@ def document(tmp_path: Path) -> Path:
 
 
 def test_check_is_silent_on_what_was_generated(document: Path) -> None:
-    run = generate("--check", "--document", document)
+    run = generate("--check", document)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
@@ -28,10 +28,10 @@ def test_what_is_stale_is_reported_and_mended_and_the_rest_left_alone(document: 
     words = "[*] --> notstarted"
     assert fresh.count(words) == 1
     document.write_text(f"Mine.\n{fresh.replace(words, 'gone')}")
-    run = generate("--check", "--document", document)
+    run = generate("--check", document)
     assert run.returncode == 1
     assert "make generate" in run.stderr
-    assert generate("--document", document).returncode == 0
+    assert generate(document).returncode == 0
     assert document.read_text() == f"Mine.\n{fresh}"
 
 

@@ -1,0 +1,1 @@
+"""Tables of what the code knows, for the pages."""
