@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Callable
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import yaml
 from pages import PRINTED, ROOT, RUN, Block, Page, every_page
 
 from lro_grpc._cli.app import app
+from lro_grpc._cli.filter_times import with_times
+from lro_grpc._filtering.parser import parse as parse_filter
 
 
 def sections(text: str) -> list[str]:
@@ -91,6 +93,9 @@ def test_a_shell_can_read_it_and_the_commands_of_ours_are_real(block: Block) -> 
     for program, *words in commands(block.text):
         if program == "lro" and words[0] != "protoc":
             parse(words)
+            for before, word in pairwise(words):
+                if before == "--filter":
+                    assert parse_filter(with_times(word))
         elif program == "make":
             assert targets(words) <= TARGETS
         elif program == "pip":

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from test_serve_workers import Process
 
 PAGE = Page("deploy/kubernetes.md")
-SERVERS, TLS_PROBES, WORKERS, MOVE = (
+ONE, SERVERS, TLS_PROBES, WORKERS, MOVE = (
     list(yaml.safe_load_all(block)) for block in PAGE.texts("yaml")
 )
 (STEPS,) = PAGE.texts("sh")
@@ -106,6 +106,25 @@ def test_a_container_has_what_its_url_names(one: dict[str, Any], container: dict
     secret = password["valueFrom"]["secretKeyRef"]["name"]
     assert password["name"] == "PGPASSWORD"
     assert secret == ("reports-db-owner" if url.username == "lro_owner" else "reports-db")
+
+
+def test_one_server_has_its_file_on_the_volume_that_it_claims() -> None:
+    claim, deployment = ONE
+    container = container_of(deployment)
+    store = parsed(container["args"])["store"]
+    (mount,) = container["volumeMounts"]
+    assert store.startswith(f"sqlite:///{mount['mountPath']}/")
+    (volume,) = pod_of(deployment)["volumes"]
+    assert volume["name"] == mount["name"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    assert deployment["spec"]["replicas"] == 1
+    known = {**pod_of(SERVE), "volumes": [], "initContainers": [], "containers": []}
+    here = {**pod_of(deployment), "volumes": [], "initContainers": [], "containers": []}
+    assert here.pop("securityContext") == {**known.pop("securityContext"), "fsGroup": 10001}
+    assert here == known
+    probes = ("readinessProbe", "livenessProbe", "ports", "resources", "image")
+    assert [container[name] for name in probes] == [container_of(SERVE)[name] for name in probes]
 
 
 def test_the_objects_select_the_pods() -> None:

@@ -1,4 +1,4 @@
-"""docs/deploy/serving.md: what it shows is run."""
+"""The pages on serving, on replicas and on the log: what they show is run."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from server_harness import Held
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
-PAGE = Page("deploy/serving.md")
-SERVERS, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = PAGE.texts(
-    "python"
-)
+SERVERS, HEALTH, INTERCEPTORS = Page("deploy/serving.md").texts("python")
+REPLICAS = Page("deploy/replicas.md")
+ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK = REPLICAS.texts("python")
+LOGGING = Page("deploy/log.md")
+(LOG,) = LOGGING.texts("python")
 
 NAMES = {
     "datetime": datetime,
@@ -164,7 +165,7 @@ def test_a_function_adds_a_service_to_the_server_that_it_is_given() -> None:
 def test_a_wait_may_be_made_shorter_than_the_limits_of_proxies() -> None:
     assert asyncio.run(run(MAX_WAIT))["operations"]
     limits = re.findall(
-        r"(\d+) s(?:econds)? ", PAGE.partition("### Proxies")[2].partition("```")[0]
+        r"(\d+) s(?:econds)? ", REPLICAS.partition("### Proxies")[2].partition("```")[0]
     )
     (longest,) = re.findall(r"seconds=(\d+)", MAX_WAIT)
     assert int(longest) < 60 <= max(map(int, limits))
@@ -209,7 +210,7 @@ def test_the_module_that_is_served_sets_the_level_and_the_form_of_the_log(tmp_pa
 def test_with_an_option_for_the_log_a_basic_config_of_the_module_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    (options,) = re.findall(r"^lro serve reports:add (--log-.*)$", PAGE, re.MULTILINE)
+    (options,) = re.findall(r"^lro serve reports:add (--log-.*)$", LOGGING, re.MULTILINE)
     added, signalled, drains = map(json.loads, logged(tmp_path, *options.split()))
     assert added.pop("time")
     assert added.pop("pid")
