@@ -46,7 +46,7 @@ myst_heading_anchors = 4
 myst_fence_as_directive = {"mermaid"}
 suppress_warnings = ["myst.header"]  # README.md begins with a picture, as GitHub shows it
 
-autodoc_class_signature = "separated"
+autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"

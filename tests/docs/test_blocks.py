@@ -21,7 +21,7 @@ import yaml
 from pages import PRINTED, ROOT, RUN, Block, Page, every_page
 
 from lro_grpc._cli.app import app
-from lro_grpc._cli.filter_times import with_times
+from lro_grpc._cli.parameters import with_times
 from lro_grpc._filtering.parser import parse as parse_filter
 
 
