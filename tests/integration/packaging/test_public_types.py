@@ -9,10 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import site
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -30,18 +28,9 @@ NAMES = [f"{path}.{name}" for path in PUBLIC for name in importlib.import_module
 
 
 @pytest.fixture(scope="module")
-def consumer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of a user: the wheel in an environment of its own, and a file that names it all.
-
-    What the wheel depends on, and the stubs of that, comes from the environment of the tests, so
-    that nothing has to be fetched.
-    """
-    folder = tmp_path_factory.mktemp("consumer")
-    venv.create(folder / "env", symlinks=True)
-    packages = next((folder / "env").glob("lib/*/site-packages"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages]
-    subprocess.run([*pip, wheel], check=True, timeout=100)
-    (packages / "tests.pth").write_text("\n".join(site.getsitepackages()))
+def consumer(installed: Path) -> Path:
+    """A project of a user: the wheel in an environment of its own, and a file that names it all."""
+    folder = installed
     imports = "".join(f"import {path}\n" for path in PUBLIC)
     (folder / "all_names.py").write_text(
         imports + "".join(f"reveal_type({name})\n" for name in NAMES)
