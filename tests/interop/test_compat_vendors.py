@@ -7,7 +7,6 @@ them.
 from __future__ import annotations
 
 import asyncio
-import re
 from concurrent import futures
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import pytest
+from pages import Page
 
 import lro_grpc
 from lro_grpc import compat
@@ -113,12 +113,9 @@ def test_the_async_client(alloydb: Any, target: str, request_: Any) -> None:
     asyncio.run(main())
 
 
-def test_what_the_readme_says(
-    client: Any, request_: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    section = (ROOT / "README.md").read_text().split("Google's own clients\n")[1]
-    (block,) = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
-    exec(block, {"client": client, "request": request_})
+def test_what_the_page_says(client: Any, request_: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = Page("learn/clients.md").section("Google's own clients").blocks("python")
+    block.run(client=client, request=request_)
     assert capsys.readouterr().out.splitlines()[-1] == f"{PARENT}/clusters/c"
 
 

@@ -27,6 +27,21 @@ PUBLIC = ["lro_grpc"] + [
 NAMES = [f"{path}.{name}" for path in PUBLIC for name in importlib.import_module(path).__all__]
 
 
+FILES = ("all_names.py", "no_name.py", "misuses.py")
+MISUSES = """
+from datetime import timedelta
+
+import lro_grpc
+
+lro_grpc.method(timeout=timedelta(minutes=1), pausable=True)
+lro_grpc.method(timeout="a minute")  # wrong
+lro_grpc.method(pauseable=True)  # wrong
+lro_grpc.method(retry=lambda error: None)  # wrong
+lro_grpc.MethodOptions(exclusive=True, former_names=["/pkg.Service/Old"])
+lro_grpc.MethodOptions(concurrency="many")  # wrong
+"""
+
+
 @pytest.fixture(scope="module")
 def consumer(installed: Path) -> Path:
     """A project of a user: the wheel in an environment of its own, and a file that names it all."""
@@ -36,6 +51,7 @@ def consumer(installed: Path) -> Path:
         imports + "".join(f"reveal_type({name})\n" for name in NAMES)
     )
     (folder / "no_name.py").write_text("import lro_grpc\n\nlro_grpc.Nothing\n")
+    (folder / "misuses.py").write_text(MISUSES)
     return folder
 
 
@@ -75,12 +91,12 @@ def run(consumer: Path, checker: str, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def said(consumer: Path) -> Said:
-    return mypy(consumer, "all_names.py", "no_name.py")
+    return mypy(consumer, *FILES)
 
 
 @pytest.fixture(scope="module")
 def found(consumer: Path) -> Found:
-    return pyright(consumer, "all_names.py", "no_name.py")
+    return pyright(consumer, *FILES)
 
 
 def test_mypy_knows_the_type_of_each_public_name(said: Said) -> None:
@@ -108,69 +124,11 @@ def test_a_name_that_is_not_there_is_an_error_for_both(said: Said, found: Found)
     assert any('"Nothing" is not a known attribute' in str(one["message"]) for one in errors)
 
 
-MISUSES = """
-from datetime import timedelta
-
-import lro_grpc
-
-lro_grpc.method(timeout=timedelta(minutes=1), pausable=True)
-lro_grpc.method(timeout="a minute")  # wrong
-lro_grpc.method(pauseable=True)  # wrong
-lro_grpc.method(retry=lambda error: None)  # wrong
-lro_grpc.MethodOptions(exclusive=True, former_names=["/pkg.Service/Old"])
-lro_grpc.MethodOptions(concurrency="many")  # wrong
-"""
-
-
-@pytest.fixture(scope="module")
-def reports(consumer: Path) -> Path:
-    """The consumer with the README's typed client and service, and its settings of mypy."""
-    python = consumer / "env" / "bin" / "python"
-    (consumer / "reports.proto").write_text("".join(blocks(2, "proto")))
-    (generate,) = blocks(5, "sh")
-    arguments = generate.replace("--python_out=.", "--python_out=. --grpc_python_out=.").split()[1:]
-    bin_ = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    command = [python, "-m", "lro_grpc._cli", *arguments]
-    subprocess.run(command, cwd=consumer, env={"PATH": bin_}, check=True, timeout=100)
-    client, service = blocks(5, "python")
-    (consumer / "typed_client.py").write_text(client)
-    (consumer / "typed_service.py").write_text(service)
-    (consumer / "misuses.py").write_text(MISUSES)
-    (consumer / "pyproject.toml").write_text("".join(blocks(5, "toml")))
-    return consumer
-
-
-def blocks(section: int, kind: str) -> list[str]:
-    """Returns the code of a kind in a section of the README."""
-    readme = (Path(lro_grpc.__file__).parents[1] / "README.md").read_text()
-    text = readme[readme.index(f"\n## {section}. ") : readme.index(f"\n## {section + 1}. ")]
-    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def found_in_reports(reports: Path) -> Found:
-    return pyright(reports, "typed_client.py", "typed_service.py", "misuses.py")
-
-
-def test_the_readmes_typed_code_is_strict_with_the_readmes_settings(
-    reports: Path, found_in_reports: Found
-) -> None:
-    python = reports / "env" / "bin" / "python"
-    files = ["typed_client.py", "typed_service.py"]
-    settings = ["--config-file=pyproject.toml", f"--python-executable={python}"]
-    checked = run(reports, "mypy", *settings, "--no-pretty", "--cache-dir=cache2", *files)
-    assert checked == "Success: no issues found in 2 source files\n"
-    assert [found_in_reports[file] for file in files] == [[], []]
-
-
-def test_a_wrong_option_of_a_method_is_an_error_for_both(
-    reports: Path, found_in_reports: Found
-) -> None:
+def test_a_wrong_option_of_a_method_is_an_error_for_both(said: Said, found: Found) -> None:
     lines = MISUSES.splitlines()
     expected = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
-    said = mypy(reports, "misuses.py")["misuses.py"]
-    assert {int(line.split(":")[1]) for line in said if ": error:" in line} == expected
-    found = found_in_reports["misuses.py"]
-    errors = [one for one in found if one["severity"] == "error"]
+    lines = [line for line in said["misuses.py"] if ": error:" in line]
+    assert {int(line.split(":")[1]) for line in lines if ": error:" in line} == expected
+    errors = [one for one in found["misuses.py"] if one["severity"] == "error"]
     starts = [one["range"]["start"]["line"] + 1 for one in errors]  # type: ignore[index]
     assert set(starts) == expected

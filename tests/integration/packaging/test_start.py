@@ -1,4 +1,4 @@
-"""The pages of docs/start, followed from an empty folder, with nothing but the built wheel."""
+"""README and docs/start, followed in an empty folder, with nothing but the built wheel."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import grpc
 import pytest
 from pages import Page
 
+README = Page("README.md")
 SERVICE, CLIENT = Page("start/service.md"), Page("start/client.md")
 INSTALL, COMMAND = Page("start/install.md"), Page("start/command.md")
 (GENERATES,) = SERVICE.section("The stubs").blocks("sh")
@@ -33,13 +34,18 @@ class Reader:
     def __init__(self, folder: Path, wheel: Path) -> None:
         venv.create(folder / "env")
         self.bin = folder / "env" / "bin"
-        self.folder = folder / "work"
-        self.folder.mkdir()
-        self.port = free_port()
+        self._folders = folder
+        self.begins_anew("start")
         (extras,) = re.findall(r"^pip install 'lro-grpc(\[.*\])'$", INSTALL, re.MULTILINE)
         pip = [sys.executable, "-m", "pip", f"--python={self.bin / 'python'}"]
         install = [*pip, "install", "--quiet", "--no-compile", f"{wheel}{extras}"]
         subprocess.run(install, check=True, timeout=500)
+
+    def begins_anew(self, name: str) -> None:
+        """Goes to an empty folder."""
+        self.folder = self._folders / name
+        self.folder.mkdir()
+        self.port = free_port()
 
     def writes(self, page: Page) -> None:
         """Writes the files of a page, with a port that is free here."""
@@ -112,7 +118,7 @@ def test_a_report_survives_the_kill_of_its_server(reader: Reader) -> None:
             assert reader.says("python async_client.py") == "5 pages\n"
             assert name in reader.says("lro list")
             assert "LOST" in reader.says(f"lro get {name} --attempts")
-            assert reader.says(f"lro watch {name}").splitlines()[-1].split("\t")[1] == "SUCCEEDED"
+            assert "SUCCEEDED" in reader.says(f"lro watch {name}")
     assert client.returncode == 0
     assert as_shown(said) == as_shown(SHOWN.text)
     assert "attempt 1\n" in said
@@ -132,3 +138,24 @@ def test_the_command_serves_the_same(reader: Reader) -> None:
         assert "page 1, written by attempt 1" in reader.says(f"lro get {name}")
         _, waits = COMMAND.section("In scripts").blocks("sh")[0].text.splitlines()
         assert '"done": true' in reader.says(waits.replace('"$name"', name))
+
+
+def test_the_readmes_client_waits_for_its_server(reader: Reader) -> None:
+    reader.begins_anew("readme")
+    reader.writes(README)
+    server = reader.folder / "server.py"
+    server.write_text(server.read_text().replace("sleep(1)", "sleep(0)"))
+    generates, runs = README.section("A service").blocks("sh") + README.section("A client").blocks(
+        "sh"
+    )
+    reader.says(generates.text)
+    serves, calls = (line.partition("#")[0] for line in runs.text.splitlines())
+    client = reader.begins(calls)
+    with reader.serving(serves):
+        said, complaint = client.communicate(timeout=60)
+    assert client.returncode == 0, complaint
+    assert said.splitlines()[-1] == "page 10, written by attempt 1"
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150

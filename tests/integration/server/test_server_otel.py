@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from pages import Page
 from server_harness import (
     FLEET,
     PARENT,
@@ -763,13 +764,11 @@ def test_no_metric_names_an_operation(serve: Serve, observer: Observer) -> None:
     assert not [one for one in seen if name.rpartition("/")[2] in one]
 
 
-# The README
+# The page
 
 
-def test_the_readme_shows_how(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    section = re.split(r"\n## \d+\. ", readme.partition(". Observability\n")[2])[0]
-    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_the_page_shows_how(tmp_path: Path) -> None:
+    (example,) = Page("deploy/observability.md").texts("python")
     (tmp_path / "program.py").write_text(example + USE)
     ran = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60

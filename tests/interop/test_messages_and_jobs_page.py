@@ -1,12 +1,10 @@
-"""The README's examples of vendors' messages and of jobs, with the vendors' own SDKs."""
+"""docs/dialects/messages-and-jobs.md: its batch and its job, with the vendors' own SDKs."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 from fleet import PARENT
+from pages import Page
 from vendor_clients import serving
 
 import lro_grpc
@@ -18,17 +16,15 @@ aiplatform = pytest.importorskip("google.cloud.aiplatform_v1.services.job_servic
 
 pytestmark = pytest.mark.vendors
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = Page("dialects/messages-and-jobs.md")
 
 
-def as_the_readme_has_it(operations: lro_grpc.Operations) -> None:
-    section = README.split("A vendor's own messages, and jobs\n")[1].split("\n## ")[0]
-    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
-        exec(block, {"operations": operations})
+def as_the_page_has_it(operations: lro_grpc.Operations) -> None:
+    PAGE.run(operations=operations)
 
 
-def test_the_readmes_batch_and_job() -> None:
-    with serving(as_the_readme_has_it) as served:
+def test_the_pages_batch_and_job() -> None:
+    with serving(as_the_page_has_it) as served:
         admin = alloydb_v1.AlloyDBAdminClient(
             transport=alloydb.AlloyDBAdminGrpcTransport(channel=served.channel)
         )

@@ -1,4 +1,4 @@
-"""The README's section on HTTP, with the gateway that it makes first and with the other one."""
+"""docs/dialects/http.md, with the gateway that it makes first and with the other one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from pages import Page
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro
 from lro_grpc.example import FleetService
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-(BLOCK,) = re.findall(
-    r"```python\n(.*?)```", README.split(". Over HTTP\n")[1].split("\n## ")[0], re.DOTALL
-)
+PAGE = Page("dialects/http.md")
+(GATEWAY,) = PAGE.texts("python")
 
 
 def free_port() -> int:
@@ -43,7 +42,7 @@ def get(port: int, path: str) -> tuple[int, Any]:
 @pytest.mark.parametrize("gateway", ["in the server's own process", "in front of a server"])
 def test_the_gateway_serves_the_operations(gateway: str, tmp_path: Path) -> None:
     grpc_port, http_port = free_port(), free_port()
-    code = BLOCK.replace("50051", str(grpc_port)).replace("8080", str(http_port))
+    code = GATEWAY.replace("50051", str(grpc_port)).replace("8080", str(http_port))
     if gateway == "in the server's own process":
         code = re.sub(r"^app = gateway\(channel=.*\n", "", code, flags=re.MULTILINE)
     source = f"async def serve(operations, server):\n{textwrap.indent(code, '    ')}"
