@@ -44,11 +44,11 @@ async def main() -> None:
         request = CreateInstanceRequest(parent="projects/p/locations/l", instance_id="shop")
         future = await fleet.CreateInstance(request)
         async for update in future.updates():
-            if update.status_detail and not update.metadata.pause_requested:
-                await future.pause()
             if update.state.name == "JOB_STATE_PAUSED":
                 print("paused:", update.status_detail)
                 break
+            if update.status_detail:
+                await future.pause()
         await future.resume()
         print("made", (await future).name)
     await operations.stop(lambda: server.stop(grace=1))

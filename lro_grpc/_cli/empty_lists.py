@@ -1,8 +1,7 @@
-"""Hints where a list has nothing: what was typed may not be what was meant."""
+"""Hints at the parent of a list that has nothing: it may not be the one that was meant."""
 
 from __future__ import annotations
 
-from lro_grpc._filtering.parser import small_operators
 from lro_grpc._operation.names import ANY_PARENT, COLLECTION
 from lro_grpc._wire.plain_text import one_line
 
@@ -19,12 +18,3 @@ def hint_at_parent(parent: str) -> str:
     else:
         instead = f"a parent is named without its collection: lro list {above}"
     return one_line(f"no operations of {parent}; {instead}")
-
-
-def hint_at_filter(text: str) -> str:
-    """Returns a sentence about a filter that nothing matches; empty if it is as it may be meant."""
-    words = small_operators(text)
-    if not words:
-        return ""
-    small, capitals = words[0], words[0].upper()
-    return f"{small} is a text that it looks for; the operator is {capitals}, in capitals"

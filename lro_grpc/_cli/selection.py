@@ -18,12 +18,12 @@ from itertools import islice
 import typer
 
 from lro_grpc._cli.connected_server import ConnectedServer
-from lro_grpc._cli.empty_lists import hint_at_filter
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each, for_each_found
 from lro_grpc._cli.output import print_message
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._filtering.parser import hint_at_operators
 from lro_grpc._inspection.summary import Summary
 from lro_grpc._wire.plain_text import one_line
 
@@ -157,7 +157,7 @@ class Selection:
             if question is not None:
                 question.add(printable_summary(each, server.types))
         if not names:
-            hint = hint_at_filter(self.filter)
+            hint = hint_at_operators(self.filter)
             print_message("; ".join(filter(None, (f"no operation matches {wanted}", hint))))
             return Exit.SUCCEEDED
         if next(found, None) is not None:

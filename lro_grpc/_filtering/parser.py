@@ -205,23 +205,23 @@ def tokens(text: str) -> list[Token]:
     return [*found, Token("end", "", place, spaced=True)]
 
 
-def small_operators(text: str) -> list[str]:
-    """Returns each ``and``, ``or`` and ``not`` that is a text to look for, not being in capitals.
+def hint_at_operators(text: str) -> str:
+    """Returns a sentence on an ``and``, ``or`` or ``not`` that is a text, not being in capitals.
 
-    Whoever types one has mostly meant the operator. A filter that is malformed has none.
+    Whoever types one has mostly meant the operator, and wonders why nothing matches. It is empty
+    for a filter without one, and for one that is malformed.
     """
     try:
         found = tokens(text)
     except InvalidFilterError:
-        return []
+        return ""
     before = [Token("", "", 0, spaced=True), *found]
-    return [
-        token.text
-        for last, token in zip(before, found, strict=False)
-        if token.kind == "text"
-        and token.text.upper() in _KEYWORDS
-        and last.kind not in ("comparator", ".")
-    ]
+    for last, token in zip(before, found, strict=False):
+        capitals = token.text.upper()
+        is_text = token.kind == "text" and last.kind not in ("comparator", ".")
+        if is_text and capitals in _KEYWORDS:
+            return f"{token.text} is a text that it looks for; the operator is {capitals}"
+    return ""
 
 
 class _Restricted(NamedTuple):

@@ -893,16 +893,27 @@ def test_a_field_that_is_like_none_is_told_all(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "word", "operator"),
     [
-        ("method = X and state = RUNNING", ["and"]),
-        ("state = FAILED Or not done = true", ["Or", "not"]),
-        ("state = FAILED AND NOT done = true", []),
-        ('target = and OR labels.or:* OR "and"', []),
-        ("create_time >", []),
-        ("'", []),
-        ("", []),
+        ("method = X and state = RUNNING", "and", "AND"),
+        ("state = FAILED Or not done = true", "Or", "OR"),
+        ("state = FAILED AND not done = true", "not", "NOT"),
     ],
 )
-def test_operators_in_small_letters_are_found(text: str, words: list[str]) -> None:
-    assert filtering.small_operators(text) == words
+def test_an_operator_in_small_letters_is_told_of(text: str, word: str, operator: str) -> None:
+    hint = f"{word} is a text that it looks for; the operator is {operator}"
+    assert filtering.hint_at_operators(text) == hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state = FAILED AND NOT done = true",
+        'target = and OR labels.or:* OR "and"',
+        "time >",
+        "'",
+        "",
+    ],
+)
+def test_there_is_no_hint_at_operators_that_are_right(text: str) -> None:
+    assert filtering.hint_at_operators(text) == ""

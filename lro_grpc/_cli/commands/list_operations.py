@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lro_grpc._cli.connected_server import ConnectedServer
-from lro_grpc._cli.empty_lists import hint_at_filter, hint_at_parent
+from lro_grpc._cli.empty_lists import hint_at_parent
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format, Parent, with_times
 from lro_grpc._cli.style import Terminal, age, percent, state_text, utc
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._filtering.parser import hint_at_operators
 from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.names import ANY_PARENT, COLLECTION
 from lro_grpc._wire.plain_text import one_line
@@ -76,7 +77,7 @@ def list_operations(
     else:
         _print_lines(_summaries(operations, server.types))
     if not first and (
-        hint := hint_at_filter(filter_text) if filter_text else hint_at_parent(parent)
+        hint := hint_at_operators(filter_text) if filter_text else hint_at_parent(parent)
     ):
         print_message(hint)
     return Exit.SUCCEEDED

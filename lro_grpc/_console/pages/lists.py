@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
 from google.longrunning import operations_pb2
@@ -14,11 +14,12 @@ from lro_grpc._console import answers, ignored_filters
 from lro_grpc._console.actions import ACTIONS, CONTROL, said
 from lro_grpc._console.counts import Counts
 from lro_grpc._console.list_page import MOST_ROWS, SIZE, filter_problem, list_page
-from lro_grpc._console.row import row_of
+from lro_grpc._console.row import Row, row_of
 from lro_grpc._console.source import ListQuery
 from lro_grpc._console.visit import ListPart, Visit
 from lro_grpc._errors import Code, LroError
 from lro_grpc._filtering import relative_times
+from lro_grpc._filtering.parser import hint_at_operators
 
 _MOST_BYTES = 480 * 1024
 """The most bytes of a list's rows, so that a page has at most 512 KiB. A list that makes more is
@@ -132,10 +133,16 @@ def _made(
         actions=actions,
         acts_on_all=bool(actions and query.filter and made and not ignores),
         counts=counts,
-        notes=[ignored_filters.NOTE] if ignores else [],
+        notes=[ignored_filters.NOTE] if ignores else [*_hints(query.filter, made)],
     )
     rendered = visit.rendered("rows_part.html", is_part=True, page=page)
     return ListPart(page, rendered, next_seconds)
+
+
+def _hints(text: str, made: Sequence[Row]) -> Iterator[str]:
+    """Yields what a filter that nothing matches may have been meant to say."""
+    if not made and (hint := hint_at_operators(text)):
+        yield f"Nothing matches: {hint}."
 
 
 def _actions(visit: Visit) -> Sequence[str]:

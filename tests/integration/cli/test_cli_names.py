@@ -50,7 +50,7 @@ def test_an_empty_list_has_a_hint_at_a_parent_with_its_collection(world: World) 
 
 def test_a_filter_that_nothing_matches_has_a_hint_at_small_letters(world: World) -> None:
     world.create()
-    hint = "and is a text that it looks for; the operator is AND, in capitals\n"
+    hint = "and is a text that it looks for; the operator is AND\n"
     told = world.lro("list", "-q", "--filter", "method = x and state = RUNNING")
     assert (told.returncode, told.stdout, told.stderr) == (0, "", f"lro: {hint}")
     told = world.lro("rerun", "--filter", "verb = x and state = RUNNING", "--yes")

@@ -307,6 +307,17 @@ def test_a_page_of_operations_larger_than_a_message_may_be(foreign):
         assert foreign.calls == ["List", "List", "List"], "the smaller size is remembered"
 
 
+def test_a_filter_that_nothing_matches_has_a_hint_at_small_letters(foreign):
+    told = "Nothing matches: and is a text that it looks for; the operator is AND."
+    with consoled(foreign.target) as browser:
+        small = {"filter": "done = false and state = RUNNING"}
+        assert told in browser.get("/", params=small).text
+        assert told not in browser.get("/", params={"filter": small["filter"].upper()}).text
+    foreign.put("x")
+    with consoled(foreign.target) as browser:
+        assert told not in browser.get("/", params=small).text
+
+
 def test_a_server_that_ignores_filters(foreign):
     foreign.put("x", done=True)
     with consoled(foreign.target) as browser:
