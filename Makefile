@@ -145,7 +145,7 @@ generate: .venv/dev.stamp ## Write generated/ from protos/, the stubs of example
 
 .PHONY: docs
 docs: .venv/docs.stamp ## Build the site into build/docs/, offline; a dead link or anchor is an error
-	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs . build/docs
 	$(BIN)/python tests/docs/pages.py
 	@echo "open build/docs/index.html"
 

@@ -60,7 +60,7 @@ def main() -> None:
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "latest.md").write_text(f"{_heading()}\n\n{table}\n")
+    (RESULTS / "latest.md").write_text(f"# Benchmarks\n\n{_heading()}\n\n{table}\n")
     if not all(figure.is_met for figure in figures):
         sys.exit("a goal is missed")
 

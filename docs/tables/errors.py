@@ -44,11 +44,11 @@ class Made:
 def classes() -> str:
     """Returns the table of the classes that have a reason of their own."""
     rows = [
-        [f"`{kind.default_reason}`", f"`{name}`", kind.default_code.name, prose(_summary(kind))]
+        [f"`{kind.default_reason}`", f"`{name}`, {kind.default_code.name}", prose(_summary(kind))]
         for name, kind in vars(_errors).items()
         if name in CODES and kind.default_reason and kind.default_domain == LIBRARY_DOMAIN
     ]
-    return table(["reason", "class", "code", "meaning"], sorted(rows))
+    return table(["reason", "class, code", "meaning"], sorted(rows))
 
 
 def _summary(kind: type) -> str:

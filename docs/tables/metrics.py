@@ -78,15 +78,13 @@ def span_attributes() -> str:
 
 def metrics() -> str:
     """Returns the table of the metrics."""
-    attributes = {name.strip("`"): by or "–" for name, _, _, by in documented()[2]}
+    attributes = {name.strip("`"): by for name, _, _, by in documented()[2]}
     return table(
-        ["metric", "in Prometheus", "is a", "by", "meaning"],
+        ["metric, and in Prometheus", "is a", "meaning"],
         (
             [
-                f"`{one.name}`",
-                f"`{one.in_prometheus}`",
-                one.kind,
-                attributes[one.name],
+                f"`{one.name}`, `{one.in_prometheus}`",
+                " by ".join(filter(None, [one.kind, attributes[one.name]])),
                 prose(one.description),
             ]
             for one in instruments()

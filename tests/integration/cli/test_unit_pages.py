@@ -45,7 +45,7 @@ def instructions(name: str) -> list[str]:
 
 STARTED = section(UNIT, "Service")
 COMMANDS = {
-    "systemd": ["lro", *shlex.split(STARTED["ExecStart"])[1:]],
+    "systemd": ["lro", *shlex.split(STARTED["ExecStart"].replace("\\\n", " "))[1:]],
     "docker": json.loads(instructions("CMD")[0]),
 }
 STOPPED_AFTER = {
