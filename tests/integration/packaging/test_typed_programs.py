@@ -62,9 +62,9 @@ def programs(project: Path) -> list[str]:
 
 
 def mypy(project: Path, installed: Path) -> str:
-    """Runs mypy, which reads what all projects depend on only once."""
+    """Runs mypy, with a cache of the project's own: one of other settings is none for these."""
     python = f"--python-executable={installed / 'env' / 'bin' / 'python'}"
-    return run(project, "mypy", python, "--no-pretty", f"--cache-dir={installed / 'cache'}")
+    return run(project, "mypy", python, "--no-pretty")
 
 
 def run(project: Path, checker: str, *arguments: str) -> str:
