@@ -216,7 +216,7 @@ class Lifespan:
                 reason="STARTED_TWICE",
             )
 
-    async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+    async def stop(self, stop_server: Callable[[], Awaitable[object]] | None = None) -> None:
         """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
 
         A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
@@ -224,14 +224,14 @@ class Lifespan:
         server is stopped.
 
         Args:
-            stop_server: Stops the gRPC server and returns when it has.
+            stop_server: Stops the gRPC server and returns when it has; None where there is none.
         """
         if self._engine is not None and self._loop is not None:
             _log.info("draining")
             self._engine.announce_shutdown()
             self._engine.stop_claiming()
             self._notifier.drain()
-        await self._stop_all(stop_server)
+        await self._stop_all(stop_server or _no_server)
 
     async def _stop_all(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Stops the server, and the attempts and the store though it cannot be; if they run."""
@@ -460,13 +460,13 @@ class Lifespan:
             self._close_thread()
             raise
 
-    def stop_sync(self, stop_server: Callable[[], object]) -> None:
+    def stop_sync(self, stop_server: Callable[[], object] | None = None) -> None:
         """Stops as ``stop`` does, for a ``grpc.server``.
 
         Args:
-            stop_server: Stops the gRPC server and returns when it has.
+            stop_server: Stops the gRPC server and returns when it has; None where there is none.
         """
-        self._end_sync(self.stop, stop_server)
+        self._end_sync(self.stop, stop_server or (lambda: None))
 
     async def _lose_worker(self) -> None:
         """Gives up all that runs, as a lost worker would, and has it begin again: for tests."""
@@ -533,6 +533,10 @@ class Lifespan:
     def _close_thread(self) -> None:
         thread, self._thread = self._loop_thread(), None
         thread.close()
+
+
+async def _no_server() -> None:
+    """Stops nothing."""
 
 
 async def _each(first: Callable[[], Awaitable[object]], *others: Callable[[], Any]) -> None:

@@ -584,7 +584,10 @@ class Operations(Lifespan):
         return registrar
 
     def registrar(self) -> grpc.Server:
-        """Returns a registrar to add servicers to, in a process that only works: see ``work``."""
+        """Returns a registrar to add servicers to, where there is no gRPC server.
+
+        Such is a process that only works (see ``work``), and one that serves HTTP alone.
+        """
         return SyncRegistrar(NoServer(), self._methods.services)
 
     def add_method(

@@ -395,7 +395,7 @@ def test_the_page_on_testing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the wheel warns where there is none
-    blocks = Page("recipes/testing.md").texts("python")
+    blocks = Page("recipes/testing.md").section("Ends in the middle").texts("python")
     defined: dict[str, Any] = {}
     for block in blocks:
         exec(block, defined)
