@@ -106,6 +106,7 @@ def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
             ("lease", utc(description.lease_expire_time)),
             ("deadline", utc(description.deadline_time)),
             ("priority", str(description.priority or "")),
+            ("key", one_line(description.concurrency_key)),
             ("exclusive", one_line(description.exclusive_target)),
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),

@@ -394,6 +394,7 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         ("Worker", described.worker, True),
         ("Failed attempts", f"{failed} of at most {most}" if failed else "", False),
         ("Priority", str(described.priority or ""), False),
+        ("Concurrency key", described.concurrency_key, True),
         ("Has for itself", described.exclusive_target, True),
         ("Told of its end", _told(described.delivery), False),
     ):

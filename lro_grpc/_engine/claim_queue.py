@@ -17,8 +17,12 @@ each method there are four kinds:
   out until it becomes claimable anew, so that it takes no turn of those behind it. In another
   process that may go unheard, so a few of them are tried again at each sweep.
 
+Operations with a concurrency key are hinted at apart (``key_rounds``), and never claimed by name.
+Where both kinds may wait, they have the free slots in turn.
+
 A delayed operation, such as a retry, is timed here, and is tried first once its pause is over. That
 goes by the monotonic clock, and its claim says so: a time of day that is set back delays nothing.
+One with a key is made ready then, and has its turn among the others.
 The sweep finds those beyond the first thousand, those that are delayed for longer than ten minutes,
 and those of other processes.
 """
@@ -26,12 +30,16 @@ and those of other processes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.key_rounds import KeyedTurn, KeyRounds
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import TimePassed
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, Micros, seconds
 from lro_grpc._stores.store import Store
@@ -97,8 +105,11 @@ class ClaimQueue:
         self._clock = clock
         self._on_ready = on_ready
         self._random = random
-        self._method_of = {name: handler.method for handler in handlers for name in handler.names}
-        methods = set(self._method_of.values())
+        self._stored_as = {handler.method: handler.names for handler in handlers}
+        self._method_of = {
+            name: method for method, names in self._stored_as.items() for name in names
+        }
+        methods = self._stored_as.keys()
         self._names: dict[str, dict[str, None]] = {method: {} for method in methods}
         """Names of operations that wait, the first ones first."""
         self._left_out: dict[str, dict[str, None]] = {method: {} for method in methods}
@@ -109,6 +120,10 @@ class ClaimQueue:
         """Methods of which one may be forgotten that has been ready since before a time."""
         self._rested: dict[str, deque[tuple[str, Micros]]] = {one: deque() for one in methods}
         """Those whose pause is over, with the ``scheduled_time`` that they have waited for."""
+        self.keys = KeyRounds(methods)
+        """Hints on those that have a key."""
+        self._had_keyed_turn: set[str] = set()
+        """Methods whose last turn was of operations with a key."""
         self._told: set[str] = set()
         """Methods of which another process has told just now."""
         self._later: set[asyncio.Task[None]] = set()
@@ -117,6 +132,9 @@ class ClaimQueue:
 
     def may_have(self, method: str) -> bool:
         """Tells whether an operation of the method may wait."""
+        return self._may_have_plain(method) or self.keys.may_have(method)
+
+    def _may_have_plain(self, method: str) -> bool:
         is_to_ask = method in self._has_more or method in self._swept
         return is_to_ask or bool(self._names[method] or self._rested[method])
 
@@ -130,8 +148,10 @@ class ClaimQueue:
         method = self._method_of.get(stored_as)
         if method is None or method in self._has_more:
             return False
+        keyed = self.keys.number(method)
         forgotten = int(method in self._swept)
-        return len(self._names[method]) + len(self._rested[method]) + forgotten <= free[method]
+        plain = len(self._names[method]) + len(self._rested[method]) + forgotten
+        return keyed is not None and plain + keyed <= free[method]
 
     def add(self, record: Record) -> None:
         """Adds an operation that a call of this process has made claimable, now or for later."""
@@ -139,7 +159,9 @@ class ClaimQueue:
         if method is None:
             return
         self._left_out[method].pop(record.name, None)
-        if record.is_ready and record.queue_order:
+        if record.is_ready and record.concurrency_key:
+            self._add_keyed(method)
+        elif record.is_ready and record.queue_order:
             self.has_more(method)  # others may have their turn before it, or after
         elif not record.scheduled_time:
             self._add(method, record.name)
@@ -147,17 +169,37 @@ class ClaimQueue:
             pass  # the sweep makes it ready, and then it has its turn among the others
         elif self._delayed < _MOST_DELAYED and self._rest_of(record) <= _TIMED_SECONDS:
             self._delayed += 1  # without the record, which may be large
-            self._do_later(self._add_later(method, record.name, record.scheduled_time))
+            add = self._make_ready_later if record.concurrency_key else self._add_later
+            self._do_later(add(method, record.name, record.scheduled_time))
+
+    def place_left(self, stored_as: str) -> None:
+        """Takes a method of which an operation with a key is not held any more."""
+        method = self._method_of.get(stored_as)
+        if method is not None:
+            self._add_keyed(method)
+
+    def _add_keyed(self, method: str) -> None:
+        self.keys.add(method)
+        self._on_ready()
 
     def _rest_of(self, record: Record) -> float:
         return seconds(record.scheduled_time - self._store.now())
 
     async def _add_later(self, method: str, name: str, scheduled_time: Micros) -> None:
+        await self._wait_until(scheduled_time)
+        self.add_rested(method, name, scheduled_time)
+
+    async def _make_ready_later(self, method: str, name: str, scheduled_time: Micros) -> None:
+        del method
+        await self._wait_until(scheduled_time)
+        with contextlib.suppress(LroError):  # the sweep makes it ready, if it is still there
+            await self._store.apply(name, TimePassed(waited_for=scheduled_time))
+
+    async def _wait_until(self, time: Micros) -> None:
         try:
-            await self._clock.sleep(seconds(scheduled_time - self._store.now()))
+            await self._clock.sleep(seconds(time - self._store.now()))
         finally:
             self._delayed -= 1
-        self.add_rested(method, name, scheduled_time)
 
     def add_rested(self, method: str, name: str, scheduled_time: Micros) -> None:
         """Adds an operation whose pause is over, though the time of day may say otherwise."""
@@ -219,9 +261,13 @@ class ClaimQueue:
             for name in list(itertools.islice(names, _TRIED_AGAIN)):
                 del names[name]
         if self._store.exclusive:  # no other process claims
-            self._has_more.update(dict.fromkeys(self._names))
+            for method in self._names:
+                self._has_more[method] = None
+                self.keys.has_more(method)
         else:
-            self._swept = dict.fromkeys(self._names, self._store.now() - _SPARED)
+            ready_before = self._store.now() - _SPARED
+            self._swept = dict.fromkeys(self._names, ready_before)
+            self.keys.sweep([*self._names], ready_before)
         self._on_ready()
 
     def told(self, stored_as: str) -> None:
@@ -234,10 +280,22 @@ class ClaimQueue:
     async def _ask_later(self, method: str) -> None:
         await self._clock.sleep(_LONGEST_PAUSE * self._random())
         self._told.discard(method)
+        self.keys.has_more(method)
         self.has_more(method)
 
-    def take(self, method: str, limit: int) -> Turn:
+    def take(self, method: str, limit: int) -> Turn | KeyedTurn:
         """Returns what to claim of the method next, at most as much as the limit."""
+        if not self.keys.may_have(method):
+            return self._take_plain(method, limit)
+        if self._may_have_plain(method):
+            limit = (limit + 1) // 2
+            if method in self._had_keyed_turn:
+                self._had_keyed_turn.discard(method)
+                return self._take_plain(method, limit)
+        self._had_keyed_turn.add(method)
+        return self.keys.take(method, self._stored_as[method], limit)
+
+    def _take_plain(self, method: str, limit: int) -> Turn:
         rested, names = self._rested[method], self._names[method]
         if rested:
             return Turn(dict(rested.popleft() for _ in range(min(limit, len(rested)))))

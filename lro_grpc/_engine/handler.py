@@ -48,6 +48,8 @@ class Handler:
     """``ErrorInfo.domain`` of the handler's errors that name none."""
     concurrency: int | None = None
     """Attempts at a time in one process; None for 16 threads or 1000 tasks."""
+    concurrency_per_key: int | None = None
+    """Attempts at a time of one concurrency key, in all processes; None for any number."""
     retry: Callable[[Exception], bool] | None = None
     """Tells whether an error that ``run`` raised is worth another attempt."""
     backoff: Backoff = RETRY_BACKOFF

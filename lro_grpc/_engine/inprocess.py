@@ -28,6 +28,7 @@ from functools import partial
 
 from lro_grpc._engine.claim_queue import ClaimQueue, Turn
 from lro_grpc._engine.engine import WorkbenchEngine
+from lro_grpc._engine.key_rounds import KeyedTurn
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import (
     LroError,
@@ -117,6 +118,9 @@ class InProcess(WorkbenchEngine):
         await self._queue.stop()
 
     def _on_change(self, before: Record | None, record: Record) -> None:
+        was_held = before is not None and before.lease_expire_time
+        if record.concurrency_key and was_held and not record.lease_expire_time:
+            self._queue.place_left(record.method)
         if not record.claimable:
             return
         if self.workbench.is_shutdown_announced and before is not None and before.lease_expire_time:
@@ -152,7 +156,9 @@ class InProcess(WorkbenchEngine):
 
     async def _claim(self, method: str) -> None:
         turn = self._queue.take(method, min(self._free[method], self._at_once[method]))
-        if turn.names:
+        if isinstance(turn, KeyedTurn):
+            await self._claim_by_key(method, turn)
+        elif turn.names:
             await self._claim_named(method, turn.names)
         else:
             await self._claim_oldest(method, turn)
@@ -227,6 +233,29 @@ class InProcess(WorkbenchEngine):
         if is_full:
             self._queue.has_more(method, turn.ready_before)
         return is_full
+
+    async def _claim_by_key(self, method: str, turn: KeyedTurn) -> None:
+        """Claims what the store finds of some of the keys."""
+        self._free[method] -= turn.limit
+        begin = self.workbench.clock.monotonic()
+        try:
+            claims = await self.workbench.claim_by_key(
+                turn.stored_as,
+                turn.limit,
+                partial(self._free_slot, method),
+                after=turn.after,
+                left_out=self._queue.left_out(method),
+                ready_before=turn.ready_before,
+            )
+        except BaseException:
+            self._free[method] += turn.limit
+            self._queue.keys.failed(method)
+            raise
+        self._free[method] += turn.limit - len(claims.claimed)
+        self._claim_took(method, len(claims.claimed), begin)
+        for before, outcome in claims.claimed:
+            self._claimed(method, before.name, outcome)
+        self._queue.keys.took(method, claims, is_stuck=self._queue.is_stuck(method))
 
     def _claim_took(self, method: str, number: int, begin: float) -> None:
         """Has the next claim be of as many operations as its part of a lease is enough for."""

@@ -63,7 +63,7 @@ from lro_grpc._runtime import task_owners
 from lro_grpc._runtime.clock import Clock, Micros, SystemClock, as_duration, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._runtime.repeated_lines import PROCESS, RepeatedLines
-from lro_grpc._stores.store import Claimed, Leased, SharedStore, Store
+from lro_grpc._stores.store import Claimed, KeyedClaims, Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
 
@@ -284,6 +284,50 @@ class Workbench:
             for one in claimed:
                 self._claimed(one.outcome, claimed_at, on_end)
             return claimed
+
+    async def claim_by_key(
+        self,
+        method: str,
+        limit: int,
+        on_end: OnEnd,
+        *,
+        after: str = "",
+        left_out: Collection[str] = (),
+        ready_before: Micros | None = None,
+    ) -> KeyedClaims:
+        """Claims operations of a method that have a concurrency key, and begins their attempts.
+
+        Of each key no more are claimed than the handler's ``concurrency_per_key`` allows.
+
+        Args:
+            method: The method, which has a handler here.
+            limit: The most operations to claim.
+            on_end: See :meth:`claim`.
+            after: The key behind which the turns begin; see ``Store.claim_by_key``.
+            left_out: The names of operations that are not to be claimed.
+            ready_before: Leaves out what has become ready since, too; see ``Store.claim``.
+
+        Returns:
+            What has become of each, see :meth:`claim`; and where the next turn is.
+
+        Raises:
+            UnavailableError: If the store cannot answer.
+        """
+        with self._claiming():
+            claim = Claim(micros(self.lease), self.handlers, worker=self._worker)
+            claimed_at = self.clock.monotonic()
+            claims = await self.store.claim_by_key(
+                method,
+                limit,
+                self.handlers[method].concurrency_per_key or 0,
+                claim,
+                after=after,
+                left_out=left_out,
+                ready_before=ready_before,
+            )
+            for one in claims.claimed:
+                self._claimed(one.outcome, claimed_at, on_end)
+            return claims
 
     @contextlib.contextmanager
     def _claiming(self, names: Sequence[str] = ()) -> Iterator[None]:

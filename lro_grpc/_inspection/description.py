@@ -66,6 +66,7 @@ class Description:
     deadline_time: datetime | None
     exclusive_target: str
     priority: int
+    concurrency_key: str
     source_operation: str
     rerun_operation: str
     operator_caller: str
@@ -96,6 +97,7 @@ def read_description(message: DescribeOperationResponse) -> Description:
         deadline_time=_time(message, "deadline_time"),
         exclusive_target=message.exclusive_target,
         priority=message.priority,
+        concurrency_key=message.concurrency_key,
         source_operation=message.source_operation,
         rerun_operation=message.rerun_operation,
         operator_caller=message.operator_caller,

@@ -120,8 +120,7 @@ class Claim:
         """See :class:`Event`."""
         if not record.done and record.has_expired(now):
             return TimePassed().apply(record, now)
-        has_waited = record.claimable and 0 < record.scheduled_time == self.waited_for
-        if not (record.is_ready or record.has_rested(now) or has_waited):
+        if not (record.is_ready or record.has_rested(now, self.waited_for)):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.spoken(record.state)}"
                 f" in attempt {record.attempt}",
@@ -461,6 +460,8 @@ class TimePassed:
 
     served: Served | None = field(default=None, repr=False, compare=False)
     """As for :class:`Cancel`."""
+    waited_for: int = 0
+    """As for :class:`Claim`."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -468,7 +469,7 @@ class TimePassed:
             return _removed(record) if record.has_expired(now) else record
         is_unserved = record.is_overdue(now) and _is_unserved(record, self.served)
         if not record.has_expired(now, is_unserved=is_unserved):
-            return _rested(record) if record.has_rested(now) else record
+            return _rested(record) if record.has_rested(now, self.waited_for) else record
         if not record.is_to_undo:
             return _expired(record, now)
         if is_unserved:

@@ -273,9 +273,15 @@ class Record(NamedTuple):
         """
         return self.is_ready and (before is None or not before <= self.update_time <= now)
 
-    def has_rested(self, now: int) -> bool:
-        """Whether the time has come that it has waited for."""
-        return 0 < self.scheduled_time <= now and self.claimable
+    def has_rested(self, now: int, waited_for: int = 0) -> bool:
+        """Whether the time has come that it has waited for.
+
+        Args:
+            now: The time.
+            waited_for: The ``scheduled_time`` that has come by a monotonic clock; 0 for none.
+        """
+        has_come = self.scheduled_time <= now or self.scheduled_time == waited_for
+        return self.scheduled_time > 0 and has_come and self.claimable
 
     def is_overdue(self, now: int) -> bool:
         """Whether its method's time limit is over."""

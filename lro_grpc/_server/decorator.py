@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, overload
 from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation import labels
+from lro_grpc._operation import concurrency_key, labels
 from lro_grpc._operation.record import MOST_PRIORITY
 from lro_grpc._runtime.backoff import Backoff
 from lro_grpc._runtime.clock import as_duration
@@ -51,6 +51,10 @@ class Prepared:
             and at most 365 days from now; one that has come delays nothing. Now unless given.
         priority: From -10 to 10: the minutes by which it is ahead, in the queue, of an operation
             that was started at the same time with 0.
+        concurrency_key: The operations of the method with which it shares its
+            ``concurrency_per_key``, such as those of one tenant; those of different keys begin in
+            turn. A text of at most 200 characters, all printable; empty for none. Those who may
+            describe the operation see it.
     """
 
     target: str = ""
@@ -61,15 +65,17 @@ class Prepared:
     labels: Mapping[str, str] = field(default_factory=dict)
     schedule_time: datetime | None = None
     priority: int = 0
+    concurrency_key: str = ""
 
     def __post_init__(self) -> None:
-        """Checks the texts, the labels, the time and the priority."""
+        """Checks the texts, the labels, the time, the priority and the key."""
         check_number("priority", self.priority, least=-MOST_PRIORITY, most=MOST_PRIORITY)
         check_text("target", self.target)
         for option in ("parent", "verb"):
             if getattr(self, option) is not None:
                 check_text(option, getattr(self, option))
         labels.check(self.labels)
+        concurrency_key.check(self.concurrency_key)
         if self.schedule_time is not None:
             check_type("schedule_time", self.schedule_time, datetime)
             if self.schedule_time.utcoffset() is None:
@@ -91,6 +97,9 @@ class MethodOptions:
     Attributes:
         concurrency: Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async
             def`` unless set.
+        concurrency_per_key: Attempts at a time of operations that have the same
+            ``Prepared.concurrency_key``, in all processes that share a store; any number unless
+            set. Those without a key are not counted.
         max_attempts: Attempts that may fail with an error to retry, lose their worker or get
             stuck before the operation fails. Pauses and drains do not count.
         retry: Returns whether an exception of the run is worth another attempt; a
@@ -120,6 +129,7 @@ class MethodOptions:
     """
 
     concurrency: int | None = None
+    concurrency_per_key: int | None = None
     max_attempts: int = 10
     retry: Callable[[Exception], bool] | None = None
     backoff: Backoff = RETRY_BACKOFF
@@ -136,8 +146,9 @@ class MethodOptions:
     def __post_init__(self) -> None:
         """Checks the options."""
         check_number("max_attempts", self.max_attempts)
-        if self.concurrency is not None:
-            check_number("concurrency", self.concurrency)
+        for option in ("concurrency", "concurrency_per_key"):
+            if getattr(self, option) is not None:
+                check_number(option, getattr(self, option))
         if isinstance(self.former_names, str):
             raise ConfigurationError(f"former_names is {self.former_names!r}; give a list of names")
         for option in ("timeout", "progress_timeout", "retention"):
@@ -231,6 +242,7 @@ def method(run: Callable[..., Any], /) -> LongRunningMethod: ...
 def method(
     *,
     concurrency: int | None = None,
+    concurrency_per_key: int | None = None,
     max_attempts: int = 10,
     retry: Callable[[Exception], bool] | None = None,
     backoff: Backoff = RETRY_BACKOFF,

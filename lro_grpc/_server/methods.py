@@ -198,6 +198,7 @@ class Methods:
             metadata=types.metadata,
             error_domain=self._error_domain or name.split("/")[1],
             concurrency=options.concurrency,
+            concurrency_per_key=options.concurrency_per_key,
             retry=options.retry,
             backoff=options.backoff,
             redact=options.redact,

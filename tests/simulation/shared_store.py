@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lro_grpc._operation.events import Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import Change, Claimed, Leased, Listener
+    from lro_grpc.stores import Change, Claimed, KeyedClaims, Leased, Listener
 
     Write = Callable[[], Awaitable[Any]]
 
@@ -159,9 +159,10 @@ class Client(Followed):
         self._seen[after.name] = after
         for listener in self._listeners:
             listener(before, after)
-        if not after.is_ready or (before is not None and before.is_ready):
-            return False
-        return not self.has_room(after.method)
+        was_held = before is not None and before.lease_expire_time > 0
+        has_left = after.concurrency_key != "" and was_held and not after.lease_expire_time
+        is_work = after.is_ready and not (before is not None and before.is_ready)
+        return (is_work or has_left) and not self.has_room(after.method)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
@@ -181,6 +182,9 @@ class Client(Followed):
 
     async def claim(self, *arguments: Any, **options: Any) -> Sequence[Claimed]:
         return await self._write(lambda: self._store.claim(*arguments, **options))
+
+    async def claim_by_key(self, *arguments: Any, **options: Any) -> KeyedClaims:
+        return await self._write(lambda: self._store.claim_by_key(*arguments, **options))
 
     def _try(self, name: str, event: Event) -> None:
         """Applies an event to the record that was last seen, and again: it has to be pure."""

@@ -147,6 +147,7 @@ class DescribeOperationResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Names the method that started the operation, as in "pkg.Service/Method"."""
     caller: _builtins.str
@@ -176,6 +177,11 @@ class DescribeOperationResponse(_message.Message):
     priority: _builtins.int
     """Gives the priority with which the operation waits, from -10 to 10: each step
     is worth a minute of waiting. 0 is the default.
+    """
+    concurrency_key: _builtins.str
+    """Gives the key that the operation has in common with others of its method: so
+    many of them run at a time, and in turn with those of other keys. Empty for
+    none.
     """
     @_builtins.property
     def operation(self) -> _operations_pb2.Operation:
@@ -266,10 +272,11 @@ class DescribeOperationResponse(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         priority: _builtins.int = ...,
         delivery: Global___CompletionDelivery | None = ...,
+        concurrency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "delivery", b"delivery", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "labels", b"labels", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "priority", b"priority", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "concurrency_key", b"concurrency_key", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "labels", b"labels", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "priority", b"priority", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

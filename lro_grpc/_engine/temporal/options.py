@@ -93,8 +93,17 @@ class Temporal:
         """Makes the engine; see :class:`~lro_grpc.engines.EngineOptions`.
 
         Raises:
-            ConfigurationError: If ``temporalio`` is not installed.
+            ConfigurationError: If ``temporalio`` is not installed, or a method has a
+                ``concurrency_per_key``.
         """
+        bounded = [one.method for one in workbench.handlers.values() if one.concurrency_per_key]
+        if bounded:
+            raise ConfigurationError(
+                f"{bounded[0]} has a concurrency_per_key, which the engine on Temporal does not"
+                " keep: Temporal says what begins; leave it out, or give its tasks fairness keys"
+                " there",
+                metadata={"method": bounded[0]},
+            )
         try:
             module = importlib.import_module("lro_grpc._engine.temporal.engine")
         except ModuleNotFoundError as cause:

@@ -219,6 +219,7 @@ class DescribeService:
             operator_caller=record.operator,
             exclusive_target=record.exclusive_target,
             priority=record.priority,
+            concurrency_key=record.concurrency_key,
             labels=dict(labels.unpacked(record.labels)),
         )
         response.operation.ParseFromString(record.operation)

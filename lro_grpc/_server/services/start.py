@@ -412,6 +412,7 @@ class Starter:
             labels=self._labels(prepared, given.labels),
             schedule_time=self._schedule_time(prepared, given.delay, now),
             priority=prepared.priority,
+            concurrency_key=prepared.concurrency_key,
             **values,
         )
         self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))

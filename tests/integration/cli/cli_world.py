@@ -38,7 +38,10 @@ class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
     @CreateInstance.prepare
     def prepare_create_instance(self, request: Any, context: Any) -> lro_grpc.Prepared:
         del context
-        return lro_grpc.Prepared(target=f"{request.parent}/instances/{request.instance_id}")
+        return lro_grpc.Prepared(
+            target=f"{request.parent}/instances/{request.instance_id}",
+            concurrency_key="tenant 7" if request.instance_id == "keyed" else "",
+        )
 
     @lro_grpc.method
     def BatchCreateInstances(self, request: Any, op: lro_grpc.OperationContext[Any]) -> Any:

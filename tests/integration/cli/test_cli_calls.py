@@ -354,6 +354,15 @@ def test_labels_are_shown_and_listed_by(world: World) -> None:
     assert [json.loads(line)["name"] for line in listed.splitlines()] == [started.name]
 
 
+def test_a_concurrency_key_is_shown_where_there_is_one(world: World) -> None:
+    """By those alone who may describe the operation; lists and the operation itself have none."""
+    keyed, plain = (world.done(world.create(instance_id=one)).name for one in ("keyed", "plain"))
+    assert "  key        tenant 7\n" in world.lro("get", keyed).stdout
+    assert "  key  " not in world.lro("get", plain).stdout
+    for command in (["get", keyed], ["list", PARENT]):
+        assert "tenant 7" not in world.lro(*command, "-o", "json").stdout
+
+
 def test_get_has_a_description_in_json_if_more_is_asked_for(world: World) -> None:
     name = world.done(world.create()).name
     plain = json.loads(world.lro("get", name, "-o", "json").stdout)

@@ -238,6 +238,8 @@ DAMAGES = {
         "sequence", "x'08'", "operations/op-7': the row of its attempt 3 is none"
     ),
     "labels": set_column("labels", "'env=prod'"),
+    "key": set_column("concurrency_key", "'a' || char(10)"),
+    "key without an order": set_column("concurrency_key", "'a'"),
     "label that no list has": set_column("labels", "',env=prod,'"),
     "label of another": add_label(
         "sequence", "label ('env', 'prod'): operation 8 does not have it"

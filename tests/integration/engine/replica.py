@@ -41,11 +41,13 @@ class Replica(Followed, ForwardingStore):
             for listener in tuple(self._listeners):
                 listener(before, after)
         elif self.hears:
-            asyncio.get_running_loop().call_soon(self._hear, after)
+            was_held = before is not None and before.lease_expire_time > 0
+            has_left = after.concurrency_key != "" and was_held and not after.lease_expire_time
+            asyncio.get_running_loop().call_soon(self._hear, after, after.is_ready or has_left)
 
-    def _hear(self, record: Record) -> None:
+    def _hear(self, record: Record, is_work: bool) -> None:
         self.notify(record)
-        if record.claimable and not record.scheduled_time:
+        if is_work:
             self.notify_of_work(record.method)
 
     async def _call(

@@ -188,6 +188,7 @@ def descriptions() -> st.SearchStrategy[DescribeOperationResponse]:
             rerun_operation=text,
             operator_caller=text,
             exclusive_target=text,
+            concurrency_key=text,
         )
         made.wait_reasons.extend([1, 2, 3, 4, number])  # type: ignore[list-item]
         made.actions.extend([1, 2, 3, 4, 5, 6, number])  # type: ignore[list-item]

@@ -269,8 +269,10 @@ def test_facts_are_those_that_are_known() -> None:
     described.delivery.state = CompletionDelivery.PENDING
     described.delivery.attempt_count = 2
     described.delivery.error.code = code_pb2.UNAVAILABLE
+    described.concurrency_key = "shop"
     facts = {one.label: one for one in page(samples.failed(), described).facts}
     assert facts["Method"].text == "fleet.v1.FleetService/RestoreBackup"
+    assert facts["Concurrency key"].text == "shop"
     assert facts["Runs again"].operation == f"{PARENT}/operations/op-first"
     assert page(samples.failed(), described).request_size == "1,234 bytes"
     assert facts["Told of its end"].text == "Pending, 2 attempts, UNAVAILABLE"

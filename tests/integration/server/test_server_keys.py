@@ -1,0 +1,148 @@
+"""Concurrency keys, at a real server's edge: what a service gives, what runs, and what is seen."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from pages import Page
+from server_harness import FLEET, PARENT, Held, Server, fleet, refused
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2
+from lro_grpc.engines import Temporal
+
+Serve = Any
+
+PAGE = Page("learn/fair-queues.md")
+(TENANTS,) = PAGE.blocks("python")
+
+METHOD = f"/{FLEET}/CreateInstance"
+
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
+
+
+def servicer(held: Held, **options: Any) -> Any:
+    """Returns a fleet whose instances have the first letters of their ids for keys."""
+
+    def prepare(_: Any, request: Any, context: Any) -> Any:
+        return lro_grpc.Prepared(concurrency_key=request.instance_id[:1])
+
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        return await held.run(request, op)
+
+    return fleet("CreateInstance", run, prepare=prepare, **options)
+
+
+def create(server: Server, instance_id: str) -> str:
+    name: str = server.create(instance_id=instance_id).name
+    return name
+
+
+@async_handler
+def test_so_many_of_a_key_run_at_a_time(serve: Serve, held: Held, store: str) -> None:
+    server = serve(servicer(held, concurrency_per_key=1), store=store)
+    first, second, other = (create(server, one) for one in ("a-1", "a-2", "b-1"))
+    assert [held.next(), held.next()] == [first, other]
+    assert [server.describe(one).concurrency_key for one in (first, second, other)] == [*"aab"]
+    assert server.describe(second).attempts == []
+    held.gate.open()
+    assert held.next() == second
+    assert server.done(second).WhichOneof("result") == "response"
+
+
+@async_handler
+def test_what_has_no_key_has_no_bound(serve: Serve, held: Held) -> None:
+    server = serve(servicer(held, concurrency_per_key=1))
+    names = [create(server, "") for _ in range(3)]
+    assert sorted(held.next() for _ in names) == sorted(names)
+    assert server.describe(names[0]).concurrency_key == ""
+
+
+@async_handler
+def test_the_keys_of_what_waits_outlive_a_restart(serve: Serve, held: Held, file_url: str) -> None:
+    """And whoever goes on with them has a bound of its own."""
+    first = serve(servicer(held, concurrency_per_key=1), store=file_url)
+    names = [create(first, f"a-{number}") for number in range(4)]
+    assert held.next() == names[0]
+    first.stop()
+    second = serve(servicer(held, concurrency_per_key=2), store=file_url)
+    assert {held.next(), held.next()} == set(names[:2])
+    held.gate.open()
+    assert {held.next(), held.next()} == set(names[2:])
+    assert second.done(names[3]).WhichOneof("result") == "response"
+
+
+@async_handler
+def test_code_starts_operations_with_the_key_of_prepare(serve: Serve, held: Held) -> None:
+    """And a rerun has that of a prepare of its own."""
+    server = serve(servicer(held, concurrency_per_key=1))
+    request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="a-1")
+    first = server.operations.start_operation_sync(METHOD, request).name
+    assert held.next() == first
+    second = create(server, "a-2")
+    server.cancel(first)
+    assert held.next() == second
+    again = server.rerun(first).name
+    assert server.describe(again).concurrency_key == "a"
+    held.gate.open()
+    assert held.next() == again
+
+
+def test_the_page_gives_each_caller_a_key() -> None:
+    reports = SimpleNamespace(ReportsServicer=object)
+    made = TENANTS.run(lro_grpc=lro_grpc, reports_pb2_grpc=reports)
+    build = made["Reports"]().Build
+    assert build.options.concurrency_per_key == 4
+    prepared = build.prepare(None, SimpleNamespace(caller="tenants/7"))
+    assert prepared == lro_grpc.Prepared(concurrency_key="tenants/7")
+
+
+NO_KEYS: Any = [None, 1, b"a", "x" * 201, "two\nlines", "nul\0", "\ud800", "\u200b", ["a"]]
+
+
+@pytest.mark.parametrize("key", NO_KEYS)
+def test_what_is_no_key_is_refused(key: Any) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError, match=r"concurrency_key is .*; give a text"):
+        lro_grpc.Prepared(concurrency_key=key)
+
+
+@pytest.mark.parametrize("key", ["", " ", "x" * 200, "tenants/ä:1 – x", "\N{SNOWMAN}"])
+def test_what_is_printable_is_a_key(key: str) -> None:
+    assert lro_grpc.Prepared(concurrency_key=key).concurrency_key == key
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.0, "1", 2**31])
+def test_what_is_no_bound_of_a_key_is_refused(number: Any) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError, match=r"concurrency_per_key is .*; give a"):
+        lro_grpc.MethodOptions(concurrency_per_key=number)
+
+
+def test_a_key_of_prepare_that_is_none_starts_nothing(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(_: Any, request: Any, context: Any) -> Any:
+        return lro_grpc.Prepared(concurrency_key=request.instance_id)
+
+    server = serve(fleet("CreateInstance", lambda _, request, op: None, prepare=prepare))
+    assert refused(lambda: create(server, "a\tb")).code is grpc.StatusCode.INTERNAL
+    assert re.search(r"concurrency_key is 'a\\\\?tb'", caplog.text)
+    caplog.clear()
+    assert server.names() == []
+
+
+def test_the_engine_on_temporal_keeps_no_bound_of_a_key() -> None:
+    pytest.importorskip("temporalio")
+    operations = lro_grpc.Operations("memory:", engine=Temporal("127.0.0.1:1"))
+    operations.add_method(
+        METHOD,
+        lambda request, op: fleet_service_pb2.Instance(),
+        request=fleet_service_pb2.CreateInstanceRequest,
+        response=fleet_service_pb2.Instance,
+        options=lro_grpc.MethodOptions(concurrency_per_key=1),
+    )
+    with pytest.raises(lro_grpc.ConfigurationError, match=f"{METHOD} has a concurrency_per_key"):
+        operations.start_sync()
