@@ -29,6 +29,9 @@ MARGIN = 5.0
 LIMITED = "/simulation.v1.Simulation/CreateLimited"
 """The method whose operations have little time, and few attempts."""
 
+PER_KEY = 2
+"""Attempts of one concurrency key at a time, in all processes."""
+
 SIGNATURE = re.compile(r" by attempt (\d+)$")
 """What stands at the end of all that a handler says."""
 
@@ -100,9 +103,22 @@ class Observer:
             self.problems.append(f"{record.name} was removed, and nobody has asked for it")
         if before is not None:
             self._check_takeover(before, record)
+            self._check_key(record)
             self._check_writer(before, record)
         if record.done:
             self._check_attempts(record)
+
+    def _check_key(self, record: Record) -> None:
+        """Checks that no more are held of a key than may be."""
+        if record.concurrency_key and record.lease_expire_time:
+            key = record.method, record.concurrency_key
+            held = [
+                one.name
+                for one in self.records
+                if one.lease_expire_time and (one.method, one.concurrency_key) == key
+            ]
+            if len(held) > PER_KEY:
+                self.problems.append(f"{len(held)} of the key {key} are held: {held}")
 
     def stored(self, records: Iterable[Record]) -> None:
         """Takes all that is in the store after its process has died: all that was announced (R1).

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from observer import LIMITED, Response
+from observer import LIMITED, PER_KEY, Response
 from simulated_loop import current_process
 
 from lro.example.v1 import fleet_service_pb2
@@ -120,8 +120,9 @@ class Workload:
             timeout=timedelta(seconds=TIMEOUT_LEASES * lease),
             progress_timeout=timedelta(seconds=lease),
         )
+        prepares = {EXCLUSIVE: self._prepare_exclusive, WORK: self._prepare_work}
         for method, run, options in (
-            (WORK, self._work, replace(many, pausable=True)),
+            (WORK, self._work, replace(many, pausable=True, concurrency_per_key=PER_KEY)),
             (BATCH, self._batch, many),
             (LIMITED, self._work, few),
             (EXCLUSIVE, self._work, replace(many, exclusive=True, pausable=True)),
@@ -132,11 +133,18 @@ class Workload:
                 request=Request,
                 response=Response,
                 metadata=operation_metadata_pb2.OperationMetadata,
-                prepare=self._prepare if method == EXCLUSIVE else None,
+                prepare=prepares.get(method),
                 options=options,
             )
 
-    async def _prepare(self, request: Request, context: object) -> Prepared:
+    async def _prepare_work(self, request: Request, context: object) -> Prepared:
+        del context
+        if self.plans[request.instance_id].ending == "meet":  # that is for all slots at a time
+            return Prepared()
+        number = int(request.instance_id.rpartition("-")[2], 16) % 4
+        return Prepared(concurrency_key=("", "", "a", "b")[number])
+
+    async def _prepare_exclusive(self, request: Request, context: object) -> Prepared:
         del context
         number = int(request.instance_id.rpartition("-")[2], 16) % 3
         return Prepared(target=f"{request.parent}/instances/{number}")
