@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     counts,
     database,
+    fair,
     futures,
     get_operation,
     http_get,
@@ -55,6 +56,7 @@ def main() -> None:
         figures += shared_takeover.measure(postgres)
         figures += counts.measure(postgres)
         figures += labels.measure(postgres)
+        figures += fair.measure(postgres)
         figures += workers.measure(postgres)
         figures += start_to_done_temporal.measure(postgres)
     table = "\n".join(_rows(figures))
