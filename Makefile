@@ -105,9 +105,11 @@ pictures: .venv/browser.stamp ## Make the pictures of docs/ anew, in a browser
 	LRO_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
 .PHONY: soak
-soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes
+soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most an hour
 	$(BIN)/python tests/faults/soak.py --minutes 16
 	PYTHONPATH=tests/servers $(BIN)/python tests/faults/soak_replicas.py --minutes 10
+	PYTHONPATH=tests/servers $(BIN)/python tests/faults/soak_deliveries.py
+	PYTHONPATH=tests/servers $(BIN)/python tests/faults/soak_tenants.py
 	PYTHONPATH=tests/servers:tests/temporal $(BIN)/python tests/temporal/soak_temporal.py --minutes 10
 	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
