@@ -38,8 +38,8 @@ _MOST_DAMAGED = 10_000
 """The most damaged operations that a claim of a method passes over, beside those set aside."""
 
 
-class Turns(NamedTuple):
-    """The turns of the keys of a method; see ``Store.claim_by_key``."""
+class Ring(NamedTuple):
+    """The ring of the keys of a method; see ``Store.claim_by_key``."""
 
     after: str
     """The key behind which they begin."""
@@ -48,7 +48,7 @@ class Turns(NamedTuple):
 
 
 class _Claiming(Answered):
-    """A call that claims what is ready, by its answer the operations that it was applied to."""
+    """A call that claims what is ready; its answer is what has become of each operation."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class _Claiming(Answered):
         claim: Claim,
         left_out: Collection[str],
         ready_before: Micros | None,
-        turns: Turns | None = None,
+        ring: Ring | None = None,
     ) -> None:
         super().__init__()
         self.limits = limits
         self.claim = claim
         self.left_out = left_out
         self.ready_before = ready_before
-        self.turns = turns
-        """Those of keys; None if it claims what has no key."""
+        self.ring = ring
+        """None if it claims what has no key."""
         self.keys: list[Keys] = []
         """The keys that each of its transactions has looked at."""
 
@@ -130,21 +130,21 @@ class Claims:
         self,
         method: str,
         limit: int,
-        turns: Turns,
+        ring: Ring,
         claim: Claim,
         left_out: Collection[str],
         ready_before: Micros | None,
     ) -> KeyedClaims:
         """Claims what is ready and has a key; see ``Store.claim_by_key``."""
-        call = _Claiming({method: limit}, claim, left_out, ready_before, turns)
+        call = _Claiming({method: limit}, claim, left_out, ready_before, ring)
         self._groups.add(call)
         claimed: Sequence[Claimed] = await call.answer
-        looked_at = call.keys[-1] if call.keys else _NO_KEYS
+        keys = call.keys[-1] if call.keys else _NO_KEYS
         is_full = len(claimed) >= limit
-        last_key = claimed[-1].before.concurrency_key if claimed and is_full else looked_at.last
-        if looked_at.passed_over and not is_full:
+        last_key = claimed[-1].before.concurrency_key if claimed and is_full else keys.last
+        if keys.passed_over and not is_full:
             self._on_passed_over(method)
-        return KeyedClaims(claimed, last_key or turns.after, is_full or looked_at.more)
+        return KeyedClaims(claimed, last_key or ring.after, has_more=is_full or keys.more)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
@@ -181,9 +181,9 @@ class Claims:
             try:
                 result = await self._claim_once(wanted, call, claimed)
             except DamagedPageError:
-                if call.turns is not None:
+                if call.ring is not None:
                     keys = call.keys[-1].locked if call.keys else ()
-                    wanted = wanted._replace(of_keys=OfKeys(keys, call.turns.places))
+                    wanted = wanted._replace(of_keys=OfKeys(keys, call.ring.places))
                 unreadable = await self._parts.table.find_unreadable(self._session, wanted)
                 if unreadable:
                     damaged.update(unreadable)
@@ -219,11 +219,11 @@ class Claims:
         ready = Ready({}, (), more=False)
         try:
             async with self._session.transaction() as transaction:
-                if call.turns is not None:
-                    after = former[-1].before.concurrency_key if former else call.turns.after
+                if call.ring is not None:
+                    after = former[-1].before.concurrency_key if former else call.ring.after
                     keys = await self._parts.table.lock_keys(transaction, wanted.method, after)
                     call.keys.append(keys)
-                    wanted = wanted._replace(of_keys=OfKeys(keys.locked, call.turns.places))
+                    wanted = wanted._replace(of_keys=OfKeys(keys.locked, call.ring.places))
                 ready = await self._parts.table.ready(transaction, wanted)
                 at = self._parts.time.now()
                 staged = StagedChanges(ready.known, {}, at)

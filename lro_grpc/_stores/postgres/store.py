@@ -20,7 +20,7 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.claims import Turns
+from lro_grpc._stores.postgres.claims import Ring
 from lro_grpc._stores.postgres.connections import Pool, Row, Session, connect
 from lro_grpc._stores.postgres.counts import Counting
 from lro_grpc._stores.postgres.database_clock import (
@@ -205,7 +205,7 @@ class PostgresStore:
         """Applies a claim to operations with a key, one of each key in turn."""
         self._notices.add_methods([method])
         return await self._writer.claim_by_key(
-            method, limit, Turns(after, per_key), claim, left_out, ready_before
+            method, limit, Ring(after, per_key), claim, left_out, ready_before
         )
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:

@@ -36,7 +36,7 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.changes import Changes
-from lro_grpc._stores.postgres.claims import Claims, Turns
+from lro_grpc._stores.postgres.claims import Claims, Ring
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.creations import Creations
 from lro_grpc._stores.postgres.failures import closed
@@ -92,13 +92,13 @@ class Writer:
         self,
         method: str,
         limit: int,
-        turns: Turns,
+        ring: Ring,
         claim: Claim,
         left_out: Collection[str],
         ready_before: int | None,
     ) -> KeyedClaims:
         """Claims what is ready and has a key; see ``Store.claim_by_key``."""
-        return await self._claims.claim_by_key(method, limit, turns, claim, left_out, ready_before)
+        return await self._claims.claim_by_key(method, limit, ring, claim, left_out, ready_before)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
