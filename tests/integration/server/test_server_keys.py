@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from pages import Page
-from server_harness import FLEET, PARENT, Held, Server, fleet, refused
+from server_harness import FLEET, PARENT, Held, Server, every_store, fleet, refused
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
@@ -42,6 +42,7 @@ def create(server: Server, instance_id: str) -> str:
     return name
 
 
+@every_store
 @async_handler
 def test_so_many_of_a_key_run_at_a_time(serve: Serve, held: Held, store: str) -> None:
     server = serve(servicer(held, concurrency_per_key=1), store=store)
