@@ -27,7 +27,6 @@ TARGET = f"{PARENT}/instances/i"
 
 BY_NAME = "operations_names"
 READY = {"operations_ready", "operations_ranked"}
-BY_KEY = {"operations_by_key", "operations_held_by_key"}
 SEARCH = re.compile(r"SEARCH (?:TABLE )?operations USING (?:COVERING )?INDEX (\w+) ")
 
 
@@ -47,7 +46,7 @@ class Explaining(sqlite3.Connection):
         return super().executemany(sql, rows)
 
     def _explain(self, sql: str, parameters: Sequence[Any]) -> None:
-        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+        if sql.startswith(("SELECT", "WITH", "UPDATE", "DELETE")):
             plan = super().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
             self.steps += [step for *_, step in plan]
 
@@ -142,14 +141,6 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), ready_before=START),
         READY,
     ),
-    "claim by key": (
-        lambda store: store.claim_by_key(METHOD, 50, 2, Claim(LEASE), after="b", ready_before=0),
-        BY_KEY,
-    ),
-    "claim by key, any number of each": (
-        lambda store: store.claim_by_key(METHOD, 50, 0, Claim(LEASE), left_out={KEYED}),
-        {"operations_by_key"},
-    ),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
     "expired": (
@@ -171,6 +162,31 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
     await ask(store)
     await store.close()
     assert indexes(steps) == expected
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+@pytest.mark.parametrize(
+    ("per_key", "expected"),
+    [(2, {"operations_by_key", "operations_held_by_key"}), (0, {"operations_by_key"})],
+)
+async def test_a_claim_by_key_searches_in_its_indexes_and_sorts_nothing(
+    path: Path, steps: list[str], per_key: int, expected: set[str], *, is_analyzed: bool
+) -> None:
+    await fill(path, keyed=True)
+    if is_analyzed:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("ANALYZE")
+    store = make(path)
+    await store.open()
+    steps.clear()
+    claims = await store.claim_by_key(
+        METHOD, 50, per_key, Claim(LEASE), after="b", left_out={KEYED}, ready_before=START + 1
+    )
+    await store.close()
+    assert (list(claims.claimed), claims.last_key) == ([], "a")
+    assert not [step for step in steps if "B-TREE" in step], steps
+    looks = [step for step in steps if "operations" in step]
+    assert expected <= indexes(looks) <= {"operations_by_key", "operations_held_by_key"}
 
 
 SHARES = {

@@ -99,16 +99,21 @@ READY_BY_KEY = (
     " ORDER BY concurrency_key, queue_order, sequence"
 )
 """The statement for what has a key and is ready."""
+_NEXT_KEY = (
+    "SELECT concurrency_key FROM operations INDEXED BY operations_by_key"
+    f" WHERE {KEYED} AND method = ?1 AND concurrency_key > {{}} ORDER BY concurrency_key LIMIT 1"
+)
 _KEYS = (
-    "SELECT concurrency_key, sequence FROM operations INDEXED BY operations_by_key"
-    f" WHERE {KEYED} AND method = ? AND concurrency_key > {{}} ORDER BY concurrency_key LIMIT 1"
+    f"WITH RECURSIVE ring(key) AS (SELECT ({_NEXT_KEY.format('?2')}) UNION ALL"
+    f" SELECT ({_NEXT_KEY.format('ring.key')}) FROM ring WHERE key IS NOT NULL)"
+    " SELECT key, CASE WHEN ?3 THEN (SELECT count(*) FROM operations"
+    f" INDEXED BY operations_held_by_key WHERE {HELD_BY_KEY} AND method = ?1"
+    " AND concurrency_key = ring.key) END FROM ring WHERE key IS NOT NULL"
 )
-_NEXT_KEY = _KEYS.format("?")
-_KEY_BEHIND_ROW = _KEYS.format("(SELECT concurrency_key FROM operations WHERE sequence = ?)")
-_HELD_OF_KEY = (
-    "SELECT count(*) FROM operations INDEXED BY operations_held_by_key"
-    f" WHERE {HELD_BY_KEY} AND method = ? AND concurrency_key = ?"
-)
+"""The statement for the keys behind one of which something is ready, each with how many are held.
+
+It finds a key when its row is asked for, and no sooner.
+"""
 _READY_OF_KEY = (
     f"SELECT name FROM operations INDEXED BY operations_by_key WHERE {KEYED} AND method = ?"
     f" AND concurrency_key = ? AND {_SINCE} ORDER BY queue_order, sequence"
@@ -291,16 +296,17 @@ class Commit:
         taken = 0
         with contextlib.ExitStack() as cursors:  # they close now, not when they are collected
 
-            def ready(key: str) -> Iterator[Record]:
-                left = per_key - self._number_held(method, key) if per_key else limit
+            def ready(key: str, held: int) -> Iterator[Record]:
+                left = per_key - held if per_key else limit
                 if left <= 0:
                     return iter(())
                 values = (method, key, ready_before, self._now())
-                rows = contextlib.closing(self._connection.execute(_READY_OF_KEY, values))
-                records = self._sound(cursors.enter_context(rows), left_out)
-                return itertools.islice(records, left)
+                rows = self._connection.execute(_READY_OF_KEY, values)
+                cursors.callback(rows.close)
+                return itertools.islice(self._sound(rows, left_out), left)
 
-            turns = KeyTurns(((key, ready(key)) for key in self._ring(method, after)), after)
+            ring = self._ring(method, after, per_key, cursors)
+            turns = KeyTurns(((key, ready(key, held)) for key, held in ring), after)
             for record in itertools.islice(turns, limit):
                 claimed.append(Claimed(record, self.apply(record.name, claim)))
                 taken += record.large_bytes
@@ -308,25 +314,19 @@ class Commit:
                     break
         return KeyedClaims(claimed, turns.last_key, turns.has_more)
 
-    def _ring(self, method: str, after: str) -> Iterator[str]:
-        """Yields the keys that have something ready, from the first one behind another on."""
-        yield from self._keys_behind(method, after)
-        yield from itertools.takewhile(lambda key: key <= after, self._keys_behind(method, ""))
-
-    def _keys_behind(self, method: str, key: str) -> Iterator[str]:
-        row = self._connection.execute(_NEXT_KEY, (method, key)).fetchone()
-        while row is not None:
-            found, sequence = row
-            if type(found) is str:
-                yield found
-                row = self._connection.execute(_NEXT_KEY, (method, found)).fetchone()
-            else:  # of a damaged row, and perhaps not what the file has
-                row = self._connection.execute(_KEY_BEHIND_ROW, (method, sequence)).fetchone()
-
-    def _number_held(self, method: str, key: str) -> int:
-        """Returns how many operations of a key attempts hold, after the changes of this commit."""
-        (in_file,) = self._connection.execute(_HELD_OF_KEY, (method, key)).fetchone()
-        return int(in_file) + self._held[method, key]
+    def _ring(
+        self, method: str, after: str, per_key: int, cursors: contextlib.ExitStack
+    ) -> Iterator[tuple[str, int]]:
+        """Yields the keys that have something ready, and how many of each are held by now."""
+        for begin in (after, "") if after else ("",):
+            rows = self._connection.execute(_KEYS, (method, begin, per_key))
+            cursors.callback(rows.close)
+            for key, in_file in rows:
+                if type(key) is not str:  # it is of a damaged row
+                    continue
+                if after and not begin and key > after:
+                    return
+                yield key, (in_file or 0) + self._held[method, key]
 
     def _sound(self, rows: Iterable[tuple[object]], left_out: Collection[str]) -> Iterator[Record]:
         """Yields the records of names, but for those that cannot be claimed."""
@@ -443,7 +443,8 @@ class Commit:
         if record.concurrency_key:
             was_held = before is not None and bool(before.lease_expire_time)
             change = bool(record.lease_expire_time) - was_held
-            self._held[record.method, record.concurrency_key] += change
+            if change:
+                self._held[record.method, record.concurrency_key] += change
         self.changes.append((before, record))
 
     def _get(self, name: str) -> Record | None:
