@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from lro_grpc._errors import LroError
@@ -245,7 +245,9 @@ class MemoryStore:
         return [
             record.name
             for method, limit in limits.items()
-            for record in self._ready(method)[:limit]
+            for record in itertools.islice(
+                itertools.chain(self._ready(method), self._ready_by_key(method)), limit
+            )
         ]
 
     async def claim(
@@ -259,12 +261,8 @@ class MemoryStore:
         """Applies a claim to operations that are ready, oldest first."""
         claimed: list[Claimed] = []
         for method, limit in limits.items():
-            ready = (
-                record
-                for record in self._ready(method, left_out, ready_before)
-                if not record.concurrency_key
-            )
-            claimed += await self._claimed(itertools.islice(ready, limit), claim)
+            ready = self._ready(method, left_out, ready_before)
+            claimed += await self._claimed(ready[:limit], claim)
         return claimed
 
     async def claim_by_key(
@@ -284,10 +282,9 @@ class MemoryStore:
         def of(key: str) -> Sequence[Record]:
             ready = [
                 record
-                for record in keys[key].ready.values()
+                for record in self._in_turn(keys[key])
                 if record.is_ready_since(ready_before, now) and record.name not in left_out
             ]
-            ready.sort(key=lambda record: (record.queue_order, self._sequence[record.name]))
             return ready[: max(0, per_key - len(keys[key].held))] if per_key else ready
 
         with_ready = [key for key, of_key in keys.items() if of_key.ready]
@@ -303,18 +300,30 @@ class MemoryStore:
     def _ready(
         self, method: str, left_out: Collection[str] = (), ready_before: int | None = None
     ) -> Sequence[Record]:
-        """Returns what is ready of a method: first what has no key, then key by key."""
+        """Returns what is ready of a method and has no key, in turn."""
         now = self._now()
         ready = [
             record
             for record in self._records.values()
             if record.method == method
+            and not record.concurrency_key
             and record.is_ready_since(ready_before, now)
             and record.name not in left_out
         ]
         if any(record.queue_order for record in ready):
-            ready.sort(key=lambda record: (record.concurrency_key, record.queue_time))
+            ready.sort(key=lambda record: record.queue_time)
         return ready
+
+    def _ready_by_key(self, method: str) -> Iterator[Record]:
+        """Yields what is ready of a method and has a key, key by key."""
+        for _, of_key in sorted(self._by_key.get(method, {}).items()):
+            yield from self._in_turn(of_key)
+
+    def _in_turn(self, of_key: _OfKey) -> Sequence[Record]:
+        """Returns what is ready of a key, in turn."""
+        return sorted(
+            of_key.ready.values(), key=lambda one: (one.queue_order, self._sequence[one.name])
+        )
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""

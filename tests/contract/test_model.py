@@ -68,6 +68,7 @@ PARENTS = ("", "projects/p", "projects/p/locations/l")
 REQUEST_IDS = ("", "r", "s")
 CALLERS = ("", "", "ann", "bob")
 TARGETS = ("", "t", "u")
+KEYS = ("", "", "a", "b")
 SOURCES = ("projects/p/operations/op-1", "operations/op-\N{SNOWMAN}")
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -147,6 +148,7 @@ creations = st.fixed_dictionaries(
         "max_attempts": st.sampled_from((1, 2, 10)),
         "retention": st.sampled_from((10 * SECOND, 3600 * SECOND)),
         "timeout": st.sampled_from((0, 0, 20 * SECOND)),
+        "concurrency_key": st.sampled_from(KEYS),
         "source_operation": st.sampled_from(("", *SOURCES)),
     }
 )
@@ -293,10 +295,48 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 if before <= one.update_time <= self.now
             }
         for method in METHODS:
-            ready = [name for name in self.ready(method) if name not in passed_over]
+            ready = [name for name in self.ready(method, "") if name not in passed_over]
             found = [before.name for before, _ in claimed if before.method == method]
             assert found == ready[: limits.get(method, 0)]
         for before, outcome in claimed:
+            assert before == self.model.records[before.name]
+            assert_same([outcome], [self.model.apply(before.name, Claim(LEASE), self.now)])
+
+    @rule(
+        method=st.sampled_from(METHODS),
+        limit=st.integers(0, 3),
+        per_key=st.integers(0, 2),
+        after=st.sampled_from(("", "a", "aa", "b")),
+        left_out=st.lists(picks, max_size=3),
+    )
+    def claim_what_has_a_key(
+        self, method: str, limit: int, per_key: int, after: str, left_out: Sequence[int]
+    ) -> None:
+        passed_over = {self.names[self.index(pick)] for pick in left_out} if self.names else set()
+        ring = [key for key in ("a", "b") if key > after and self.ready(method, key)]
+        ring += [key for key in ("a", "b") if key <= after and self.ready(method, key)]
+        of_keys = []
+        for key in ring:
+            held = sum(
+                one.method == method and one.concurrency_key == key and one.lease_expire_time > 0
+                for one in self.model.records.values()
+            )
+            left = [name for name in self.ready(method, key) if name not in passed_over]
+            of_keys.append(left[: max(0, per_key - held)] if per_key else left)
+        turns = itertools.chain(*itertools.zip_longest(*of_keys))
+        expected = [name for name in turns if name is not None]
+        claims = self.run(
+            self.store.claim_by_key(
+                method, limit, per_key, Claim(LEASE), after=after, left_out=passed_over
+            )
+        )
+        assert [before.name for before, _ in claims.claimed] == expected[:limit]
+        if limit > len(expected):
+            assert (claims.last_key, claims.has_more) == ((ring or [after])[-1], False)
+        elif limit > 0:
+            last = claims.claimed[-1].before.concurrency_key
+            assert (claims.last_key, claims.has_more) == (last, True)
+        for before, outcome in claims.claimed:
             assert before == self.model.records[before.name]
             assert_same([outcome], [self.model.apply(before.name, Claim(LEASE), self.now)])
 
@@ -347,13 +387,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 expected = expected.operation
             assert_same([await outcome_of(self.store.operation(name))], [expected])
 
-    def ready(self, method: str) -> list[str]:
-        """Returns the operations whose next attempt may begin, oldest first."""
-        return [
-            one.name
+    def ready(self, method: str, key: str) -> list[str]:
+        """Returns the operations of a key whose next attempt may begin, oldest first."""
+        ready = [
+            one
             for one in self.model.records.values()
-            if one.method == method and one.claimable and not one.scheduled_time
+            if one.method == method and one.concurrency_key == key and one.is_ready
         ]
+        return [one.name for one in sorted(ready, key=lambda one: one.queue_order)]
 
     async def compare_queries(self) -> None:
         records = list(self.model.records.values())
@@ -369,9 +410,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for one in records
                 if one.method == method and one.claimable and not one.is_delayed_start
             ]
-            ready = self.ready(method)
-            assert list(await self.store.claimable({method: 100})) == ready
-            assert list(await self.store.claimable({method: 1})) == ready[:1]
+            plain = self.ready(method, "")
+            keyed = self.ready(method, "a") + self.ready(method, "b")
+            found = list(await self.store.claimable({method: 100}))
+            assert [name for name in found if name not in keyed] == plain
+            assert sorted(found) == sorted(plain + keyed)
+            (*some,) = await self.store.claimable({method: 1})
+            assert len(some) == min(1, len(found))
+            assert set(some) <= {*plain[:1], *keyed}
             waiting = await self.store.waiting(method, 100)
             assert dict(waiting) == Counter(one.caller for one in waits)
             some = await self.store.waiting(method, 2)
