@@ -87,7 +87,7 @@ def to_json(message: Message, unpack: Unpack = _anys.unpack) -> dict[str, Any]:
 
 
 def field_to_json(message: Message, name: str) -> Any:
-    """Returns the JSON of one field of a message; of a field that is not set, its default.
+    """Returns the JSON of one field of a message; of one that is not set, its default, or None.
 
     Args:
         message: A message that has no JSON of its own kind.
@@ -101,8 +101,6 @@ def field_to_json(message: Message, name: str) -> Any:
     shown = to_json(alone)
     if field.json_name in shown:
         return shown[field.json_name]
-    if field.message_type is not None and not field.is_repeated:
-        return None if field.message_type.full_name in WHOLE else {}
     unset = type(message)()
     defaults = json_format.MessageToDict(unset, always_print_fields_with_no_presence=True)
     return defaults.get(field.json_name)

@@ -6,10 +6,11 @@ The way of a request:
    (``request_target``), refuses it if a stranger's page has sent it (``origins``), and finds its
    route (``routing``).
 2. The route is one of a vendor (``vendors``), or of a method of the service (``method_routes``), or
-   answers probes (``health``). It makes the RPC's request message, mostly by the rules of
-   ``google.api.http`` (``transcoding``). A body is read from a caller whom ``identify`` knows, and
-   within limits (``bodies``).
-3. ``backend`` calls the RPC: in this process, or through a channel. The caller's headers are its
+   answers probes (``health``), or tells of the API itself (``about``). It makes the RPC's request
+   message, mostly by the rules of ``google.api.http`` (``transcoding``). A body is read from a
+   caller whom ``identify`` knows, and within limits (``bodies``).
+3. ``backend`` calls the RPC: in this process, or through a channel (``channel_calls``), as each
+   plain method is. The caller's headers are its
    metadata, so ``identify`` and ``authorize`` hold.
 4. The vendor shows the answer in its dialect (``_dialects``), and ``responses`` sends it.
 

@@ -263,6 +263,8 @@ def _described(method: ServedMethod, binding: Binding, api: VendorApi) -> Descri
     if method.response is not operations_pb2.Operation:
         shown = Shown("OK.", method.response, binding.response_body, headers=RETRY_AFTER)
         return transcoding.describe(method.name, binding, shown)
+    if method.is_plain:
+        return transcoding.describe(method.name, binding, api.start)
     types = operation_types(method.name)
     names = [f"its {what} is a `{kind.DESCRIPTOR.full_name}`" for what, kind in types.items()]
     text = f"Starts an operation: {', and '.join(names)}." if names else "Starts an operation."

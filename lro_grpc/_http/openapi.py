@@ -80,6 +80,13 @@ def document(
 
 
 class _Maker:
+    """Makes the document, a route at a time.
+
+    Args:
+        apis: As of ``document``.
+        comments: Likewise.
+    """
+
     def __init__(self, apis: Sequence[VendorApi], comments: Comments) -> None:
         self._apis = apis
         self._comments = comments
@@ -163,14 +170,11 @@ class _Maker:
     def _in_query(self, route: Route, described: Described) -> Iterator[Schema]:
         for name, schema in described.parameters.items():
             yield {"name": name, "in": "query", "schema": schema}
-        if (
-            described.request is None
-            or described.body == "*"
-            or is_whole(_descriptor_of(described.request))
-        ):
+        if described.request is None or described.body == "*":
             return
+        request = _descriptor_of(described.request)
         taken = {described.body, *route.template.fields}
-        fields = _fields(_descriptor_of(described.request), taken)
+        fields = iter(()) if is_whole(request) else _fields(request, taken)
         for name, field in itertools.islice(fields, _MOST_PARAMETERS):
             found: Schema = {"name": name, "in": "query", "schema": self._schemas.of_field(field)}
             if "." not in name and FieldBehavior.REQUIRED in behaviors_of(field):
@@ -249,10 +253,13 @@ def _fields(
         here = (*path, field.name)
         if ".".join(here) in taken or FieldBehavior.OUTPUT_ONLY in behaviors_of(field):
             continue
+        kind = field.message_type
         if is_parameter(field):
             yield f"{prefix}{field.json_name}", field
-        elif field.message_type is not None and not field.is_repeated and len(here) < _MOST_DEPTH:
-            yield from _fields(field.message_type, taken, f"{prefix}{field.json_name}.", here)
+        elif kind is None or field.is_repeated or is_whole(kind):
+            continue  # it can be in a body alone
+        elif len(here) < _MOST_DEPTH:
+            yield from _fields(kind, taken, f"{prefix}{field.json_name}.", here)
 
 
 def _descriptor_of(kind: type[Message]) -> Descriptor:

@@ -134,6 +134,7 @@ message_type {{ name: "PiecesRequest"
   field {{ name: "place" number: 4 type_name: ".{PACKAGE}.Place" }}
   field {{ name: "since" number: 5 type_name: ".google.protobuf.Timestamp" }}
   field {{ name: "pieces" number: 6 type_name: ".{PACKAGE}.Piece" label: LABEL_REPEATED }}
+  field {{ name: "extra" number: 7 type_name: ".google.protobuf.Value" }}
 }}
 message_type {{ name: "PiecesResponse"
   field {{ name: "pieces" number: 1 type_name: ".{PACKAGE}.Piece" label: LABEL_REPEATED }}

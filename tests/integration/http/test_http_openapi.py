@@ -192,7 +192,7 @@ def test_what_is_in_the_path_is_in_no_other_place(document: Any) -> None:
     assert [one["name"] for one in moved["parameters"]] == ["museum", "piece"]
     searched = operation(document, "post", "/v1/museums/{museum}/pieces:search")
     body = searched["requestBody"]["content"]["application/json"]["schema"]
-    assert {*body["properties"]} == {"pageSize", "kinds", "place", "since", "pieces"}
+    assert {*body["properties"]} == {"pageSize", "kinds", "place", "since", "pieces", "extra"}
     assert body["additionalProperties"] is False
     assert [one["in"] for one in searched["parameters"]] == ["path"]
 
