@@ -144,8 +144,8 @@ def test_a_page_is_of_the_host_of_the_whole_url(serve):
 def test_a_whole_url_without_a_path_is_that_of_the_root(serve):
     http = serve()
     answer = exchange(http, "GET http://localhost HTTP/1.1\r\nHost: x\r\nConnection: close")
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert b"there is nothing at / to GET" in answer
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"openapi":"/openapi.json"' in answer
 
 
 @pytest.mark.parametrize("target", ["*", "http://localhost", "http://localhost:80"])
