@@ -102,7 +102,7 @@ browser: .venv/browser.stamp ## Install what the browser's tests need: Playwrigh
 
 .PHONY: pictures
 pictures: .venv/browser.stamp ## Make the pictures of docs/ anew, in a browser
-	LRO_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_pictures.py
+	LRO_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_pictures.py tests/browser/test_docs_page.py
 
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most an hour
