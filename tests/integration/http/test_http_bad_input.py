@@ -84,7 +84,7 @@ def test_another_method(http, path):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/", "/v1/x", "/v1/operations/", "/v1//operations/x", "/v2/operations/x",
+    ["/x", "/v1", "/v1/", "/v1/x", "/v1/operations/", "/v1//operations/x", "/v2/operations/x",
      "/v1/operations/x/", "/v1/%6Fperations/x", "/v1%2Foperations%2Fx", "/V1/operations/x",
      "/v1/operations/x:nope", "/v1/operations/x:", "/v1/operations/x:watch:",
      "/v1/..%2Fetc/operations/x",
