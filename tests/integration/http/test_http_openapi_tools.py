@@ -12,11 +12,19 @@ from typing import Any
 
 import openapi_tools
 from http_harness import PARENT, Fleet, Instance, serving
+from pages import Page
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro
 from lro_grpc.example import FleetService
 
+(CLIENT,) = Page("dialects/openapi.md").section("A client of it").blocks("python")
+IMPORTS = """
+from fleet_client import Client
+from fleet_client.api.fleet_service import fleet_service_create_instance
+from fleet_client.api.operations import operations_cancel_operation, operations_wait_operation
+from fleet_client.models import LroExampleV1Instance, OperationsWaitOperationBody
+"""
 PROGRAM = Path(__file__).with_name("generated_client.py")
 
 
@@ -46,9 +54,14 @@ def test_a_generated_client_starts_waits_and_cancels(tmp_path: Path) -> None:
         assert generated.returncode == 0, generated.stdout
         # It has everything of the document, and says what it leaves out.
         assert "arning" not in generated.stdout, generated.stdout
+        paths = {"PYTHONPATH": "."}
         run = openapi_tools.run(
-            "python", str(PROGRAM), str(http.port), cwd=tmp_path, environment={"PYTHONPATH": "."}
+            "python", str(PROGRAM), str(http.port), cwd=tmp_path, environment=paths
         )
+        shown_on_page = CLIENT.text.replace("8080", str(http.port))
+        code = f"{IMPORTS}{shown_on_page}\nassert done.done, done"
+        page = openapi_tools.run("python", "-c", code, cwd=tmp_path, environment=paths)
+    assert page.returncode == 0, page.stderr
     assert run.returncode == 0, run.stderr
     shown = json.loads(run.stdout)
     name = f"{PARENT}/instances/quick"
