@@ -19,8 +19,9 @@ from server_harness import PARENT, SECONDS, Instance
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 PAGES = Path(__file__).parents[3] / "docs" / "migrate"
-BEFORE = PAGES / "fleet_by_hand.py"
-AFTER = PAGES / "fleet_moved_over.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "moved_over"
+BEFORE = EXAMPLE / "by_hand.py"
+AFTER = EXAMPLE / "moved_over.py"
 
 
 def test_the_page_shows_the_diff_between_the_two() -> None:
