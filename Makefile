@@ -218,6 +218,14 @@ bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same r
 build: .venv/dev.stamp ## Build the wheel and the source archive into dist/
 	rm -rf dist && $(BIN)/python -m build --outdir dist .
 
+.venv/release.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group release
+	touch $@
+
+.PHONY: release-check
+release-check: .venv/release.stamp ## Check what a release would upload: it builds, installs with each extra, and renders
+	$(BIN)/python tests/integration/packaging/release.py
+
 .PHONY: check
 check: lint typecheck check-generated breaking docs test ## Everything that must be green before a change lands
 

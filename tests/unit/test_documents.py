@@ -89,6 +89,13 @@ def test_the_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
     assert missing == []
 
 
+def test_the_citation_is_of_the_version_that_is_built() -> None:
+    files = (ROOT / "CITATION.cff", ROOT / "pyproject.toml")
+    versions = [re.search(r'^version(?:: | = ")([\d.]+)', path.read_text(), re.M) for path in files]
+    assert all(versions)
+    assert len({found[1] for found in versions if found}) == 1
+
+
 def test_the_map_of_the_tests_has_every_folder_and_every_helper() -> None:
     tests = ROOT / "tests"
     rows = set(re.findall(r"^\| `(.*?)`", (tests / "README.md").read_text(), re.MULTILINE))
