@@ -110,7 +110,7 @@ def test_any_request_of_the_document_has_an_answer_of_it(tmp_path: Path) -> None
     with serving("aio", plain=True, add=add, wrap=answers.of, max_wait=max_wait) as http:
         run = openapi_tools.run(
             *("schemathesis", "run", f"http://127.0.0.1:{http.port}/openapi.json"),
-            *("--phases", "fuzzing", "--max-examples", "2", "--seed", "1", "--no-shrink"),
+            *("--phases", "fuzzing", "--max-examples", "4", "--seed", "1", "--no-shrink"),
             *(
                 "--generation-database",
                 "none",
