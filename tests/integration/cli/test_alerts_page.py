@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 import yaml
 from pages import Page, without_blocks
+from prometheus_client.parser import text_string_to_metric_families
 from tables.metrics import documented, instruments
+from test_serve import create, serving
 
 from lro.v1.operation_description_pb2 import DescribeOperationResponse
 from lro.v1.state_pb2 import JobState
+from lro_grpc import OperationsClient
 from lro_grpc._operation.states import JOB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PAGE, RUNBOOK = Page("deploy/metrics.md"), Page("deploy/runbook.md")
 (RULES_FILE,) = PAGE.texts("yaml")
@@ -64,6 +70,20 @@ def test_an_alert_says_what_it_is_about_and_what_to_do(rule: dict[str, Any]) -> 
     assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
     for label in re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]):
         assert label in rule["expr"] or label == "instance"
+
+
+def test_a_server_tells_series_of_these_names_and_labels(tmp_path: Path) -> None:
+    with serving("--metrics", "127.0.0.1:0", cwd=tmp_path) as served:
+        address = served.banner[1].rpartition(" ")[2].strip()
+        with grpc.insecure_channel(served.target) as channel:
+            OperationsClient(channel).future(create(channel, "one"), response=None).exception()
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as reply:
+            families = [*text_string_to_metric_families(reply.read().decode())]
+    known = series()
+    told = [one for family in families for one in family.samples if one.name.startswith("lro_")]
+    assert len({one.name for one in told}) > 10
+    assert {one.name for one in told} <= known.keys()
+    assert [one for one in told if not set(one.labels) <= {*known[one.name], "le"}] == []
 
 
 def test_the_states_that_alerts_name_are_states() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
 from http_harness import Http, Reply, serving
+from pages import Page
 
 import lro_grpc
 from lro_grpc.http import listening_in_thread
@@ -112,3 +114,12 @@ def test_a_trusted_proxy_that_is_no_address_is_refused(proxy):
         listening_in_thread(app, "127.0.0.1:0", trusted_proxies=[proxy]),
     ):
         raise AssertionError
+
+
+def test_the_page_has_the_headers_of_answers_that_other_origins_may_read(serve: Any) -> None:
+    origin = "https://page.example"
+    http: Http = serve(options={"allow_origins": [origin]})
+    reply = http.get("/healthz", headers={"Origin": origin})
+    told = reply.headers["access-control-expose-headers"].split(", ")
+    page = Page("reference/headers.md")
+    assert re.findall(r"^\| `([\w-]+)` \| answers \|", page, re.MULTILINE) == told
