@@ -768,7 +768,7 @@ def test_no_metric_names_an_operation(serve: Serve, observer: Observer) -> None:
 
 
 def test_the_page_shows_how(tmp_path: Path) -> None:
-    (example,) = Page("deploy/observability.md").texts("python")
+    (example,) = Page("deploy/traces.md").texts("python")
     (tmp_path / "program.py").write_text(example + USE)
     ran = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
