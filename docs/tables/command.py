@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from lro_grpc._cli.app import app
+from lro_grpc._cli.loaded_later import loaded
 from tables.markdown import table
 
 
@@ -17,9 +18,9 @@ def commands() -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             for inner, one in command.commands.items():
-                yield f"{name} {inner}", one
+                yield f"{name} {inner}", loaded(one)
         else:
-            yield name, command
+            yield name, loaded(command)
 
 
 def overview() -> str:

@@ -26,15 +26,24 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         from lro_grpc._cli.app import app
+        from lro_grpc._cli.loaded_later import MissingModuleError
     except ModuleNotFoundError as missing:
-        if (missing.name or "").partition(".")[0] not in _CLI_MODULES:
-            raise
-        print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
-        return 2
+        return _say_missing(missing)
     if not is_server and "GRPC_VERBOSITY" not in os.environ:
         _silence_grpc()
-    app(prog_name="lro")
+    try:
+        app(prog_name="lro")
+    except MissingModuleError as error:
+        return _say_missing(error.missing)
     return 0
+
+
+def _say_missing(missing: ModuleNotFoundError) -> int:
+    """Says which module of the extra is missing; raises the error if it is of no extra."""
+    if (missing.name or "").partition(".")[0] not in _CLI_MODULES:
+        raise missing
+    print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
+    return 2
 
 
 def _silence_grpc() -> None:

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from lro_grpc._cli.command import connecting, taking_connection
-from lro_grpc._cli.commands import (
-    console,
-    control,
-    database,
-    demo,
-    get,
-    list_operations,
-    protos,
-    serve,
-    stats,
-    wait,
-    watch,
-    work,
-)
+from lro_grpc._cli.loaded_later import add_command
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -47,86 +32,82 @@ def _lro(
     """
 
 
-def _add(group: typer.Typer, name: str, text: str, command: Callable[..., None]) -> None:
-    """Adds a command with its help, which the list of commands has in full, too."""
-    group.command(name, help=text, short_help=text)(command)
-
-
-_add(
+add_command(
     app,
     "list",
+    "list_operations:list_operations",
     "List operations, newest first where the server has them so.",
-    connecting(list_operations.list_operations),
 )
-_add(app, "get", "Show an operation.", connecting(get.get))
-_add(
+add_command(app, "get", "get:get", "Show an operation.")
+add_command(
     app,
     "stats",
+    "stats:stats",
     "Count operations, by method and state; show which have waited longest.",
-    connecting(stats.stats),
 )
-_add(
-    app,
-    "wait",
-    "Wait until an operation is done, show it, and exit with its outcome.",
-    connecting(wait.wait),
+add_command(
+    app, "wait", "wait:wait", "Wait until an operation is done, show it, and exit with its outcome."
 )
-_add(
-    app,
-    "watch",
-    "Show an operation as it goes on, and exit with its outcome.",
-    connecting(watch.watch),
+add_command(
+    app, "watch", "watch:watch", "Show an operation as it goes on, and exit with its outcome."
 )
-_add(app, "cancel", "Ask to cancel operations.", connecting(control.cancel))
-_add(app, "pause", "Ask to pause operations.", connecting(control.pause))
-_add(app, "resume", "Let paused operations go on.", connecting(control.resume))
-_add(
+add_command(app, "cancel", "control:cancel", "Ask to cancel operations.")
+add_command(app, "pause", "control:pause", "Ask to pause operations.")
+add_command(app, "resume", "control:resume", "Let paused operations go on.")
+add_command(
     app,
     "terminate",
+    "control:terminate",
     "End operations by force, if a cancel does not; this undoes nothing.",
-    connecting(control.terminate),
 )
-_add(app, "rerun", "Run operations again that are done, as new ones.", connecting(control.rerun))
-_add(app, "delete", "Forget operations; this does not cancel them.", connecting(control.delete))
-_add(
+add_command(app, "rerun", "control:rerun", "Run operations again that are done, as new ones.")
+add_command(app, "delete", "control:delete", "Forget operations; this does not cancel them.")
+add_command(
     app,
     "console",
+    "console:console",
     "Show pages about a server's operations, until SIGTERM or Ctrl-C.",
-    taking_connection(console.console),
 )
-_add(app, "serve", "Serve long-running methods, until SIGTERM or Ctrl-C.", serve.serve)
-_add(
-    app, "work", "Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.", work.work
+add_command(app, "serve", "serve:serve", "Serve long-running methods, until SIGTERM or Ctrl-C.")
+add_command(
+    app,
+    "work",
+    "work:work",
+    "Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.",
 )
-_add(
+add_command(
     app,
     "demo",
+    "demo:demo",
     "Create a batch that fails, an instance that succeeds, and a snapshot of it.",
-    demo.demo,
 )
 
 _db = typer.Typer(no_args_is_help=True)
-_add(_db, "check", "Look for damage; exit with 1 if there is any.", database.check)
-_add(_db, "backup", "Copy the store as it is now, into a new file.", database.backup)
-_add(_db, "vacuum", "Give the space of removed operations back.", database.vacuum)
-_add(
+add_command(_db, "check", "database:check", "Look for damage; exit with 1 if there is any.")
+add_command(_db, "backup", "database:backup", "Copy the store as it is now, into a new file.")
+add_command(_db, "vacuum", "database:vacuum", "Give the space of removed operations back.")
+add_command(
     _db,
     "copy",
+    "database:copy",
     "Copy all of a store into another one; no server may have either open.",
-    database.copy,
 )
-_add(
-    _db, "import", "Store operations of another server as they were; none is run.", database.import_
+add_command(
+    _db,
+    "import",
+    "database:import_",
+    "Store operations of another server as they were; none is run.",
 )
-_add(_db, "migrate", "Make the tables in Postgres, or bring them up to date.", database.migrate)
+add_command(
+    _db, "migrate", "database:migrate", "Make the tables in Postgres, or bring them up to date."
+)
 app.add_typer(_db, name="db", help="Look after a store.")
 
-
-_add(
+add_command(
     app,
     "protos",
+    "protos:protos",
     "Write the protos of lro and of google, for clients in any language.",
-    protos.protos,
 )
 
 
@@ -134,9 +115,5 @@ def _protoc() -> None:
     """Stands in the list of commands: __main__ runs it, which needs no extra for that."""
 
 
-_add(
-    app,
-    "protoc",
-    "Run protoc with Google's and lro/v1's protos at hand: lro protoc ARGS….",
-    _protoc,
-)
+_PROTOC = "Run protoc with Google's and lro/v1's protos at hand: lro protoc ARGS…."
+app.command("protoc", help=_PROTOC, short_help=_PROTOC)(_protoc)

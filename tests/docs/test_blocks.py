@@ -21,6 +21,7 @@ import yaml
 from pages import PRINTED, ROOT, RUN, Block, Page, every_page
 
 from lro_grpc._cli.app import app
+from lro_grpc._cli.loaded_later import loaded
 from lro_grpc._cli.parameters import with_times
 from lro_grpc._filtering.parser import parse as parse_filter
 
@@ -148,6 +149,6 @@ def parse(words: list[str]) -> None:
     command: Any = typer.main.get_command(app)
     rest = [word for word in words if word != "…"]
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        command = command.commands[rest.pop(0)]
+        command = loaded(command.commands[rest.pop(0)])
     context = command.context_class(command, info_name="lro", **command.context_settings)
     command.make_parser(context).parse_args(args=rest)

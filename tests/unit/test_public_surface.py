@@ -108,10 +108,27 @@ def test_the_package_loads_nothing_until_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_lro_loads_a_store_only_for_a_command_that_opens_one():
-    script = "import sys, lro_grpc._cli.app; print(*sys.modules)"
+def loaded_by_lro(*arguments: str) -> set[str]:
+    script = (
+        "import contextlib, io, sys; from lro_grpc._cli.app import app\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()),"
+        f" contextlib.redirect_stdout(io.StringIO()): app({arguments!r})\n"
+        "print(*sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    loaded = set(run.stdout.split())
+    return set(run.stdout.split())
+
+
+def test_lro_loads_no_command_to_list_them() -> None:
+    loaded = loaded_by_lro("--help")
+    assert "typer" in loaded
+    assert [
+        one for one in loaded if one.startswith(("grpc.", "rich.", "lro_grpc._cli.commands"))
+    ] == []
+
+
+def test_lro_loads_a_store_only_for_a_command_that_opens_one() -> None:
+    loaded = loaded_by_lro("list", "--timeout", "0")
     assert "lro_grpc._cli.commands.list_operations" in loaded
     assert (
         loaded & {"lro_grpc._engine", "lro_grpc._stores.memory", "lro_grpc._stores.store"} == set()

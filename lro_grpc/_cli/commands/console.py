@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lro_grpc._cli.command import reporting_errors
+from lro_grpc._cli.command import reporting_errors, taking_connection
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.server import check_address, is_local, names_of
@@ -20,6 +20,7 @@ _GRACE = timedelta(seconds=1)
 """The time that requests have to end at the shutdown; a page asks again for what it has lost."""
 
 
+@taking_connection
 def console(
     connection: ConnectionOptions,
     listen: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.commands.wait import wait_for
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.descriptions import Descriptions
@@ -52,6 +53,7 @@ _LEFT_AS_IT_IS = (
 )
 
 
+@connecting
 def cancel(
     server: ConnectedServer,
     names: UnfinishedNames,
@@ -93,6 +95,7 @@ def _summary_if_seen(
     return printable_summary(operation, server.types)
 
 
+@connecting
 def pause(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Requests pauses of operations."""
 
@@ -105,6 +108,7 @@ def pause(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout 
     return for_each(server, names, pause_one)
 
 
+@connecting
 def resume(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Lets paused operations go on."""
 
@@ -115,6 +119,7 @@ def resume(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout
     return for_each(server, names, resume_one)
 
 
+@connecting
 def terminate(
     server: ConnectedServer,
     reason: Annotated[
@@ -220,6 +225,7 @@ def _standing_targets(one: Summary | None) -> str:
     return f"{one_line(one.name)} leaves what it has made: {', '.join(standing[:SHOWN])}{more}"
 
 
+@connecting
 def rerun(
     server: ConnectedServer,
     names: NamesOrFilter = None,
@@ -252,6 +258,7 @@ def rerun(
     return selection.for_each(server, rerun_one, among=among, question=question)
 
 
+@connecting
 def delete(server: ConnectedServer, names: Names, timeout: CallTimeout = None) -> Exit:
     """Deletes operations, which does not cancel them."""
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.descriptions import Descriptions
 from lro_grpc._cli.exit_codes import Exit
@@ -18,6 +19,14 @@ from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 
+def _known_dialect(dialect: str | None) -> str | None:
+    """Reads ``--as``."""
+    if dialect is not None and dialect not in DIALECTS:
+        raise typer.BadParameter(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
+    return dialect
+
+
+@connecting
 def get(
     server: ConnectedServer,
     name: Name,
@@ -86,10 +95,3 @@ def get(
         return code
 
     return for_each(server, [name], get_one)
-
-
-def _known_dialect(dialect: str | None) -> str | None:
-    """Reads ``--as``."""
-    if dialect is not None and dialect not in DIALECTS:
-        raise typer.BadParameter(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
-    return dialect

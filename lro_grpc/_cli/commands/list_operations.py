@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.empty_lists import hint_at_parent
 from lro_grpc._cli.exit_codes import Exit
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 500
 
 
+@connecting
 def list_operations(
     server: ConnectedServer,
     parent: Parent = ANY_PARENT,

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_message, print_value
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _REFRESH_SECONDS = 2.0
 
 
+@connecting
 def stats(
     server: ConnectedServer,
     parent: Parent = ANY_PARENT,

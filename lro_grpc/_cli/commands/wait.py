@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.names import STDIN, for_each
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lro_grpc._client.future import OperationFuture
 
 
+@connecting
 def wait(
     server: ConnectedServer,
     name: UnfinishedName,

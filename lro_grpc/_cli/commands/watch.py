@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lro_grpc._cli.command import connecting
 from lro_grpc._cli.commands.wait import open_future
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit, outcome
@@ -33,6 +34,7 @@ _BAR_WIDTH = 40
 _REFRESH_PER_SECOND = 10
 
 
+@connecting
 def watch(
     server: ConnectedServer,
     name: UnfinishedName,

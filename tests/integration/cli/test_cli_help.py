@@ -14,11 +14,12 @@ import typer
 from lro_process import run
 
 from lro_grpc._cli.app import app
+from lro_grpc._cli.loaded_later import loaded
 
 
 def commands(group: Any, *names: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yields a command, and those below it, with what is typed for each."""
-    yield names, group
+    yield names, loaded(group)
     for name, command in getattr(group, "commands", {}).items():
         yield from commands(command, *names, name)
 
