@@ -348,9 +348,11 @@ class Watcher:
 
     async def _ends_within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
         """Waits for at most that long, and returns whether the awaitable has ended by then."""
+        if seconds is None:  # no task more for each of thousands that wait as long as it takes
+            await awaitable
+            return True
         awaited = asyncio.ensure_future(awaitable)
-        time = None if seconds is None else asyncio.ensure_future(self._clock.sleep(seconds))
-        both = [one for one in (awaited, time) if one]
+        both = (awaited, asyncio.ensure_future(self._clock.sleep(seconds)))
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             return awaited.done()
