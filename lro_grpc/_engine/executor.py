@@ -95,15 +95,17 @@ class Executor(asyncio.Task[Event]):
     async def _call(self) -> Any:
         attempt, handler = self.attempt, self.attempt.handler
         attempt.raise_if_stopped()
-        body, name, log = attempt.record.request, attempt.name, attempt.log
+        body, name = attempt.record.request, attempt.name
         try:
             if not handler.is_async:
                 context = OperationContext[Any](attempt)
                 return await run_in_thread(
-                    name, lambda: handler.run(handler.parse_request(body), context), log=log
+                    name,
+                    lambda: handler.run(handler.parse_request(body), context),
+                    log=attempt.log,
                 )
             if len(body) > READ_AT_ONCE:
-                request = await run_in_thread(name, handler.parse_request, body, log=log)
+                request = await run_in_thread(name, handler.parse_request, body, log=attempt.log)
                 attempt.raise_if_stopped()
             else:
                 request = handler.parse_request(body)

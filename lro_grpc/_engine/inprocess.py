@@ -7,8 +7,9 @@ that the queue has, or, without any, whatever the store finds. A method that cou
 turn after the others, so that none starves. An operation whose notice was lost waits for a sweep at
 most (R9).
 
-Where other processes share the store, each claims for itself what it has started, as long as it has
-a slot for it. Of the rest it lets the others know.
+In a store of its own, it expects a start: the claim waits in the store behind that, and both are
+made in one commit. Where other processes share the store, each claims for itself what it has
+started, as long as it has a slot for it. Of the rest it lets the others know.
 
 A lease begins with the claim, and an attempt with its answer, which takes long where operations are
 large and many. So a claim is of no more of them than take a small part of a lease, as far as the
@@ -87,6 +88,8 @@ class InProcess(WorkbenchEngine):
         """The slots that neither an attempt has nor a claim that is under way."""
         self._at_once = dict.fromkeys(handlers, _FIRST_CLAIM)
         """The most operations of each method that are claimed at once."""
+        self._claiming: set[str] = set()
+        """The names of operations whose claims are under way."""
 
     async def start(self) -> int:
         """Takes over the operations of a former process, and begins to claim.
@@ -117,12 +120,24 @@ class InProcess(WorkbenchEngine):
         await super().stop(grace)
         await self._queue.stop()
 
+    def expect(self, record: Record) -> None:
+        """Takes a new operation that is about to be stored by this process.
+
+        It is claimed by its name, as soon as it is stored, if a slot is free for it. If it is not
+        stored after all, that claim comes to nothing.
+        """
+        can_claim = self.workbench.store.exclusive and self._free.get(record.method, 0) > 0
+        if can_claim and record.is_ready and not record.queue_order:
+            self._queue.add(record)
+
     def _on_change(self, before: Record | None, record: Record) -> None:
         was_held = before is not None and before.lease_expire_time
         if record.concurrency_key and was_held and not record.lease_expire_time:
             self._queue.place_left(record.method)
         if not record.claimable:
             return
+        if before is None and record.name in self._claiming:
+            return  # it was expected
         if self.workbench.is_shutdown_announced and before is not None and before.lease_expire_time:
             self._queue.leave_out_given_back(record)
         else:
@@ -167,6 +182,7 @@ class InProcess(WorkbenchEngine):
 
     async def _claim_named(self, method: str, names: Mapping[str, Micros]) -> None:
         self._free[method] -= len(names)
+        self._claiming.update(names)
         begin = self.workbench.clock.monotonic()
         try:
             answers = await self.workbench.claim(
@@ -176,6 +192,8 @@ class InProcess(WorkbenchEngine):
             self._free[method] += len(names)
             self._try_again(method, names)
             raise
+        finally:
+            self._claiming.difference_update(names)
         self._claim_took(method, len(names), begin)
         late = {}
         for (name, scheduled_time), answer in zip(names.items(), answers, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 
@@ -79,6 +80,7 @@ def check_id(operation_id: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1000)
 def check_parent(parent: str) -> None:
     """Checks that a text can stand before ``/operations``.
 
@@ -109,8 +111,9 @@ def check_one(resource: str) -> None:
     Raises:
         InvalidNameError: If a segment of it is ``-``, ``*`` or ``**``.
     """
-    wildcard = next((one for one in resource.split("/") if one in _WILDCARDS), None)
-    if wildcard is not None:
+    segments = resource.split("/")
+    if not _WILDCARDS.isdisjoint(segments):
+        wildcard = next(one for one in segments if one in _WILDCARDS)
         raise InvalidNameError(
             f"{cut(resource)!r} stands for several resources by its segment {wildcard!r}; an"
             " operation belongs to one: give its name",

@@ -76,6 +76,8 @@ MOST_PRIORITY = 10
 CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
 """The states in which a record without a lease waits for an attempt."""
 
+_DONE_STATES = frozenset(number for number, state in JOB.states.items() if state.terminal)
+
 
 class Record(NamedTuple):
     """One operation, all of it.
@@ -226,7 +228,7 @@ class Record(NamedTuple):
     @property
     def done(self) -> bool:
         """Whether the operation has its outcome; from then on nothing changes."""
-        return JOB.is_terminal(self.state)
+        return self.state in _DONE_STATES
 
     @property
     def claimable(self) -> bool:

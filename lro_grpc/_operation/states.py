@@ -69,6 +69,9 @@ class Lifecycle:
         }
         self.initial: State = next(state for state in self.states.values() if state.initial)
         """The state in which a lifecycle begins."""
+        self._steps = {
+            (number, after) for number, state in self.states.items() for after in state.next
+        }
         self._by_job_state = {
             job: state for state in self.states.values() for job in state.represents
         }
@@ -93,7 +96,7 @@ class Lifecycle:
             IllegalTransitionError: At the first step that the schema does not list (S28).
         """
         for current, following in itertools.pairwise(path):
-            if current not in self.states or following not in self.states[current].next:
+            if (current, following) not in self._steps:
                 raise IllegalTransitionError(
                     f"{self.name} has no step from {self.spoken(current)}"
                     f" to {self.spoken(following)}",

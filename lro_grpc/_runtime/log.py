@@ -137,10 +137,11 @@ def log_outcome(event: Event, record: Record) -> None:
         event: The event that ended it.
         record: The operation after that.
     """
-    name, attempt, log = record.name, record.attempt, OperationLog(record)
+    name, attempt = record.name, record.attempt
     if isinstance(event, LeaseLost):
         text = f"{name}: attempt {attempt} {_why(event)}"
-        PROCESS.say(logging.WARNING, text, kind=("lost", record.method), log=log)
+        kind = ("lost", record.method)
+        PROCESS.say(logging.WARNING, text, kind=kind, log=OperationLog(record))
     if record.done:
         log_done(record)
     elif isinstance(event, RetryLater):
@@ -149,10 +150,11 @@ def log_outcome(event: Event, record: Record) -> None:
             f" {seconds(event.delay):.1f} s:"
             f" {one_line(status_pb2.Status.FromString(event.error).message)}"
         )
-        PROCESS.say(logging.WARNING, text, kind=("failed", record.method), log=log)
+        kind = ("failed", record.method)
+        PROCESS.say(logging.WARNING, text, kind=kind, log=OperationLog(record))
     elif not isinstance(event, LeaseLost):
         state = JOB.spoken(record.state)
-        log.info("%s: attempt %d gave it back; it is %s", name, attempt, state)
+        OperationLog(record).info("%s: attempt %d gave it back; it is %s", name, attempt, state)
 
 
 def log_request(event: Event, record: Record) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from lro_grpc import paging
 from lro_grpc._engine.handler import Handler
@@ -244,6 +245,20 @@ class _Queue:
         self.share.give_back(caller)
 
 
+class _Place(NamedTuple):
+    """A context in which a start has a place in a queue."""
+
+    queue: _Queue
+    key: str | bytes
+    caller: str
+
+    def __enter__(self) -> None:
+        self.queue.enter(self.key, self.caller)
+
+    def __exit__(self, *_: object) -> None:
+        self.queue.leave(self.key, self.caller)
+
+
 class Queues:
     """Counts the operations of each method that wait for an attempt, and refuses more than may.
 
@@ -339,9 +354,8 @@ class Queues:
             waiting.update(await self._store.waiting(method, most, delayed=queue.delayed))
         return waiting
 
-    @contextlib.contextmanager
-    def entry(self, record: Record) -> Iterator[None]:
-        """Keeps a place for an operation while it is stored.
+    def entry(self, record: Record) -> _Place:
+        """Keeps a place for an operation while it is stored: until the context ends.
 
         The same request, sent twice at once, takes one place.
 
@@ -360,11 +374,7 @@ class Queues:
                     f" {queue.limit}; try again later",
                     subject=method,
                 )
-        queue.enter(key, caller)
-        try:
-            yield
-        finally:
-            queue.leave(key, caller)
+        return _Place(queue, key, caller)
 
     def _on_change(self, before: Record | None, after: Record) -> None:
         queues = self._queues.get(after.method)

@@ -37,6 +37,7 @@ from lro_grpc._events.deliverer import Deliverer
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.completion_event import OnDone
 from lro_grpc._operation.events import Cancel
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, as_duration, micros
 from lro_grpc._runtime.loop_thread import LoopThread
@@ -756,10 +757,16 @@ class Operations(Lifespan):
             self._threads,
             self._large_requests,
             self._telemetry,
+            expect=self._expect,
             notifies=self._notifies,
         )
         self._starters[handler.method] = starter
         return self._advice.given_by(starter.start)
+
+    def _expect(self, record: Record) -> None:
+        """Lets the engine know of an operation that is about to be stored."""
+        if isinstance(self._engine, InProcess):
+            self._engine.expect(record)
 
     def _make_jobs(self, kind: JobKind, started_by: str) -> Jobs:
         return Jobs(

@@ -108,6 +108,7 @@ class Given(NamedTuple):
 
 
 _NOTHING_GIVEN = Given()
+_NOTHING_PREPARED = Prepared()
 
 
 class Starter:
@@ -126,6 +127,7 @@ class Starter:
         threads: Where a ``prepare`` that is a ``def`` runs.
         large_requests: Reads what is large, and bounds it.
         telemetry: Observes the starts.
+        expect: Is called with a new operation before it is stored.
         notifies: Whether the ends of the operations are to be told.
     """
 
@@ -144,12 +146,14 @@ class Starter:
         large_requests: LargeRequests,
         telemetry: Telemetry = NO_TELEMETRY,
         *,
+        expect: Callable[[record.Record], None],
         notifies: bool = False,
     ) -> None:
         self._handler = handler
         self._prepare = prepare
         self._options = options
         self._retention = micros(options.retention or retention)
+        self._timeout = micros(options.timeout or timedelta(0))
         self._store = store
         self._queues = queues
         self._operation_bytes = operation_bytes
@@ -158,6 +162,7 @@ class Starter:
         self._threads = threads
         self._large_requests = large_requests
         self._telemetry = telemetry
+        self._expect = expect
         self._notifies = notifies
         self._request = handler.request_class
         self._metadata = handler.metadata_class
@@ -405,7 +410,7 @@ class Starter:
             pausable=self._options.pausable,
             exclusive=self._options.exclusive,
             retention=self._retention,
-            timeout=micros(self._options.timeout or timedelta(0)),
+            timeout=self._timeout,
             handler_metadata=self._handler_metadata(prepared),
             batch=self._batch(prepared),
             notify=self._notifies,
@@ -423,6 +428,7 @@ class Starter:
     ) -> record.Record:
         """Stores a new record, which takes a place in its queue meanwhile."""
         with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
+            self._expect(new)
             return await admitted.store.create(new)
 
     def _read(self, body: bytes) -> _Read:
@@ -491,7 +497,7 @@ class Starter:
                 " return lro_grpc.Prepared(...) or None",
                 metadata={"method": self._handler.method},
             )
-        prepared = prepared or Prepared()
+        prepared = prepared or _NOTHING_PREPARED
         if self._options.exclusive and not prepared.target:
             raise ConfigurationError(
                 f"{self._handler.method} is exclusive, and its prepare has named no target;"
@@ -519,6 +525,8 @@ class Starter:
     def _batch(self, prepared: Prepared) -> bytes:
         """Returns the batch that the operation begins with; empty for none."""
         targets = prepared.batch_targets
+        if targets == ():
+            return b""
         fault = fault_in(targets)
         if fault:
             raise ConfigurationError(

@@ -44,8 +44,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
@@ -78,16 +77,14 @@ class _UnwritableError(Exception):
     """Some rows of a commit cannot be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A call that waits: the changes that it makes, and the future of its answer."""
 
     change: Callable[[Commit], Any]
     answer: asyncio.Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """The answer to a call, to be given when its commit is durable."""
 
     future: asyncio.Future[Any]
@@ -174,6 +171,7 @@ class Writer:
                     await self._more.wait()
                 number = min(len(self._waiting), _MOST_CALLS)
                 await self._commit([self._waiting.popleft() for _ in range(number)])
+                await asyncio.sleep(0)  # those that were just answered may have more for the next
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
             self._finish([], [_Answer(call.answer, error=closed()) for call in self._waiting])

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,14 @@ from lro_grpc.stores import Change, Claimed, MemoryStore
 MICROS = 1_000_000
 
 
+@dataclass(frozen=True)
+class RefusedClaim(Claim):
+    error: LroError = field(kw_only=True)
+
+    def apply(self, record: Record, now: int) -> Record:
+        raise self.error
+
+
 class Refusing(ForwardingStore):
     """Answers some events with an error, in place of applying them."""
 
@@ -64,10 +73,9 @@ class Refusing(ForwardingStore):
         left_out: Collection[str] = (),
         **how: Any,
     ) -> Sequence[Claimed]:
-        if not isinstance(claim, self.refused):
-            return await super().claim(limits, claim, left_out=left_out, **how)
-        names = [name for name in await self.claimable(limits) if name not in left_out]
-        return [Claimed(await self.read(name), self.error) for name in names]
+        if isinstance(claim, self.refused):
+            claim = RefusedClaim(claim.lease, error=self.error)
+        return await super().claim(limits, claim, left_out=left_out, **how)
 
 
 class CannotKeepSuccess(Refusing):

@@ -1,0 +1,93 @@
+"""Starts that the engine expects: they are claimed in the commit that stores them, if at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+from google.longrunning import operations_pb2
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2
+from lro.v1 import state_pb2
+from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import MemoryStore, SqliteStore, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METHOD = "/lro.example.v1.FleetService/CreateInstance"
+SECONDS = 30
+
+
+def request(instance_id: str, request_id: str = "") -> bytes:
+    return fleet_service_pb2.CreateInstanceRequest(
+        parent="projects/p/locations/l", instance_id=instance_id, request_id=request_id
+    ).SerializeToString()
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, **options: int) -> AsyncIterator[lro_grpc.Operations]:
+    async def run(
+        request: fleet_service_pb2.CreateInstanceRequest, op: object
+    ) -> fleet_service_pb2.Instance:
+        return fleet_service_pb2.Instance(name=request.instance_id)
+
+    operations = lro_grpc.Operations(store)
+    operations.add_method(
+        METHOD,
+        run,
+        request=fleet_service_pb2.CreateInstanceRequest,
+        response=fleet_service_pb2.Instance,
+        options=lro_grpc.MethodOptions(**options),
+    )
+    await operations.start()
+    try:
+        yield operations
+    finally:
+        await operations.stop(lambda: asyncio.sleep(0))
+
+
+async def test_starts_are_stored_with_their_claims(tmp_path: Path):
+    """Not each of them: the engine may be about to claim others just then."""
+    store = SqliteStore(tmp_path / "operations.db", SystemClock().now)
+    states: list[int] = []
+    ended: asyncio.Queue[str] = asyncio.Queue()
+
+    def look(before: Record | None, record: Record) -> None:
+        if before is None:
+            with contextlib.closing(sqlite3.connect(store.path)) as file:
+                query = "SELECT state FROM operations WHERE name = ?"
+                states.extend(state for (state,) in file.execute(query, (record.name,)))
+        if record.done:
+            ended.put_nowait(record.name)
+
+    async with running(store) as operations:
+        store.subscribe(look)
+        for number in range(10):
+            await operations.local().call(METHOD, request(f"i{number}"), None)
+            await asyncio.wait_for(ended.get(), SECONDS)
+    assert len(states) == 10
+    assert state_pb2.JOB_STATE_RUNNING in states
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_start_that_stores_nothing_takes_no_slot(tmp_path: Path, kind: str):
+    now = SystemClock().now
+    store = MemoryStore(now) if kind == "memory" else SqliteStore(tmp_path / "operations.db", now)
+    ended: asyncio.Queue[str] = asyncio.Queue()
+    async with running(store, concurrency=1) as operations:
+        store.subscribe(lambda _, record: ended.put_nowait(record.name) if record.done else None)
+        calls = operations.local()
+        same = request("a", "b3f1c2de-0f3a-4c58-9f5e-6d6c1a2b3c4d")
+        again = [calls.call(METHOD, same, None) for _ in range(3)]
+        others = [calls.call(METHOD, request(one), None) for one in "bcd"]
+        answers = await asyncio.gather(*again, *others)
+        started = {operations_pb2.Operation.FromString(answer.body).name for answer in answers}
+        assert len(started) == 4
+        assert {await asyncio.wait_for(ended.get(), SECONDS) for _ in started} == started
