@@ -477,6 +477,7 @@ async def test_a_key_that_has_no_place_is_passed_over_without_a_look_at_all_that
             made = await store.create(record(f"op-b{number}", concurrency_key=f"b{number}"))
             claims = await store.claim_by_key(METHOD, 9, 1, Claim(LEASE))
             assert made in [one.before for one in claims.claimed]
+            assert len(await store.claimable({METHOD: 9})) == 9
         await store.close()
         rows = await rows_read(connection, "growing")
     assert rows < GROWN / 50
@@ -536,7 +537,11 @@ async def test_a_heartbeat_touches_no_index(filled: str) -> None:
     method = "/contract.v1.Contract/Beating"
     store = PostgresStore(filled, lambda: START)
     await store.open()
-    made = [record(f"beat-{number}", method=method) for number in range(1000)]
+    keys = ("", "a", "b")
+    made = [
+        record(f"beat-{number}", method=method, concurrency_key=keys[number % 3])
+        for number in range(1000)
+    ]
     await asyncio.gather(*map(store.create, made))
     names = [one.name for one in made]
     await store.apply_all([(name, Claim(LEASE)) for name in names])

@@ -170,6 +170,25 @@ def test_a_start_without_room_is_work(sender: Sender) -> None:
     assert sender.queue.take(0.0) == (ME, False, [hash_of(ONE.method)], [])
 
 
+@pytest.mark.parametrize("key", ["", "a"])
+@pytest.mark.parametrize(
+    "end",
+    [Succeed(Report(1), b""), Fail(Report(1), b""), RetryLater(Report(1), b"", delay=7)],
+)
+def test_the_end_of_an_attempt_is_work_if_it_leaves_a_place_of_a_key(
+    sender: Sender, key: str, end: Event
+) -> None:
+    one = create(max_attempts=3, concurrency_key=key)
+    sender.note(one, HELD, end)
+    assert list(sender.queue.take(0.0).methods) == []
+    sender.has_room = False
+    held = sender.note(one, HELD)
+    sender.note(held, Heartbeat(1, LEASE))
+    assert list(sender.queue.take(0.0).methods) == []
+    sender.note(held, end)
+    assert list(sender.queue.take(0.0).methods) == ([hash_of(one.method)] if key else [])
+
+
 def test_what_waits_for_its_time_is_no_work_yet(sender: Sender) -> None:
     sender.has_room = False
     sender.note(ONE, HELD, RetryLater(Report(1), b"", delay=7))
