@@ -179,6 +179,9 @@ _MOST_HELD = """
 SELECT coalesce(max(held), 0) FROM (SELECT count(*) AS held FROM lro_operations
 WHERE phase = 2 AND concurrency_key <> '' GROUP BY concurrency_key) AS keys
 """
+_WAITS = """
+SELECT EXISTS (SELECT FROM lro_operations WHERE phase = 0 AND concurrency_key = 'a')
+"""
 _DONE = "FROM lro_operations WHERE phase = 4"
 
 
@@ -206,6 +209,8 @@ async def _most_at_work(url: str, seconds: float) -> int:
                 f" AND attempt_start_time > {since:.0f}"
             )
             most = max(most, number)
+            if not await connection.fetchval(_WAITS):
+                return PER_KEY  # nothing is left that would take what is free
             await asyncio.sleep(BETWEEN_LOOKS)
     return most
 
