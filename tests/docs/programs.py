@@ -44,6 +44,7 @@ class Folder:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("LRO_")},
             "PATH": f"{_BINARIES}:{os.environ['PATH']}",
+            "HOME": str(path),  # where some programs leave files
         }
         for page in pages:
             for name, block in page.files().items():
@@ -136,6 +137,13 @@ def first_service(path: Path, *pages: Page, ports_of: Folder | None = None) -> F
     server = path / "server.py"
     server.write_text(server.read_text().replace("asyncio.sleep(1)", "asyncio.sleep(0.2)"))
     return folder
+
+
+def with_pages_of(folder: Folder, seconds: float) -> None:
+    """Has a page of a report take so long, from the next start of the server on."""
+    server = folder.path / "server.py"
+    text = re.sub(r"asyncio\.sleep\([\d.]+\)", f"asyncio.sleep({seconds})", server.read_text())
+    server.write_text(text)
 
 
 class Program:

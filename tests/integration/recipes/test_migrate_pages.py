@@ -13,7 +13,7 @@ import pytest
 from google.api_core import operation, operations_v1
 from old_operations import old_operations
 from pages import Page
-from programs import SECONDS, Folder, first_service
+from programs import SECONDS, Folder, first_service, with_pages_of
 from server_harness import PARENT, Instance, fleet, serving
 from temporalio.testing import ActivityEnvironment
 
@@ -222,6 +222,7 @@ def test_the_next_release_goes_on_with_the_work_of_the_last_one(tmp_path: Path) 
 
 def killed_in_between(old: Folder, new: Any, call: str = "call.py") -> tuple[list[str], int]:
     """Ends a server in the middle of a report, and starts another: returns the report."""
+    with_pages_of(old, 2)
     with old.started("python server.py") as first, old.started(f"python {call} 8") as caller:
         name = caller.line()
         while int(caller.line()) < 25:
@@ -229,6 +230,7 @@ def killed_in_between(old: Folder, new: Any, call: str = "call.py") -> tuple[lis
         first.process.terminate()
         first.process.wait(SECONDS)
         folder = new() if callable(new) else new
+        with_pages_of(folder, 0.1)
         with folder.started("python server.py"):
             lines: list[str] = []
             while line := caller.line():
