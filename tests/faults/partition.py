@@ -91,12 +91,15 @@ class Network:
         self._whole.set()
 
     async def _close(self) -> None:
-        self._server.close()
         self._cut = Cut.RESET
+        # What the port has just accepted has a task, and is not among the connections yet; and it
+        # would be left open if the server were closed before it becomes one of them.
+        for accepting_socket in self._server.sockets:
+            self._loop.remove_reader(accepting_socket)
         await self._break_all()
-        # What the port has just accepted has a task, and is not among the connections yet.
         while accepting := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(accepting)
+        self._server.close()
         await self._server.wait_closed()
 
     async def _break_all(self) -> None:
