@@ -92,7 +92,7 @@ async def _file(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGI
         return Response(_plain(name), headers=headers)
     if "gzip" in http_request.headers.get("accept-encoding", ""):
         return Response(packed, headers={**headers, "content-encoding": "gzip"})
-    return Response(gzip.decompress(packed), headers=headers)
+    return Response(_unpacked(name), headers=headers)
 
 
 @functools.cache
@@ -100,6 +100,12 @@ def _packed(name: str) -> bytes | None:
     """Returns a file as it is packed in the package; None if it is not packed."""
     file = resources.files(__package__) / "swagger_ui" / f"{name}.gz"
     return file.read_bytes() if file.is_file() else None
+
+
+@functools.cache
+def _unpacked(name: str) -> bytes:
+    """Returns a packed file as it was, unpacked once: on the event loop that takes a while."""
+    return gzip.decompress(_packed(name) or b"")
 
 
 @functools.cache
