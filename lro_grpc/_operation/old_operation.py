@@ -126,9 +126,9 @@ def _checked_parent(old: OldOperation) -> str:
     names.check_one(operation.name)
     if not is_text(old.caller):
         raise _invalid(operation.name, f"its caller is {cut(repr(old.caller))}; give a text")
-    if old.method and not _METHOD.fullmatch(old.method):
-        method = cut(old.method)
-        raise _invalid(operation.name, f"its method is {method!r}; give /pkg.Service/Method")
+    if not isinstance(old.method, str) or (old.method and not _METHOD.fullmatch(old.method)):
+        method = cut(repr(old.method))
+        raise _invalid(operation.name, f"its method is {method}; give /pkg.Service/Method")
     result = operation.WhichOneof("result")
     if operation.done and result is None:
         raise _invalid(operation.name, "it is done, with neither a response nor an error; add one")

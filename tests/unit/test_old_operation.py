@@ -116,6 +116,7 @@ def test_the_same_fields_in_another_order_are_the_same() -> None:
         ),
         (done(), {"method": "a.B.C"}, "its method is 'a.B.C'"),
         (done(), {"method": "/a.B/C\n"}, "its method is"),
+        (done(), {"method": b"/a.B/C"}, "its method is b'/a.B/C'"),
         (done(), {"request": 7}, "its request is a int"),
         (done(), {"caller": "\ud800"}, "its caller is"),
         (done(), {"caller": None}, "its caller is None"),
