@@ -250,7 +250,7 @@ class Fairness(StoreCases):
 
     @with_store
     async def test_what_is_left_out_takes_no_turn(self, store: Store) -> None:
-        """What refuses the claim counts, and holds no place."""
+        """One that refuses the claim counts, and holds no place."""
         made = await self._make(store, *"aaabb")
         choosy = _ChoosyClaim(LEASE)
         claims = await store.claim_by_key(self.METHOD, 9, 1, choosy)

@@ -88,7 +88,7 @@ def routes(
 
 
 class _About:
-    """What the API says about itself.
+    """Answers what the API says about itself.
 
     Args:
         public_url: As of ``routes``.

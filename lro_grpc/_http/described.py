@@ -21,7 +21,7 @@ class Shown:
     """The body of a response, and what is said with it."""
 
     text: str
-    """What it is."""
+    """A sentence on it."""
     message: type[Message] | None = None
     """The message that it is the JSON of."""
     field: str = ""
@@ -40,7 +40,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What the document says of a route."""
+    """The part of the document that is about a route."""
 
     tag: str
     """The service, or the vendor, that it is of."""
@@ -57,6 +57,6 @@ class Described:
     parameters: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """The schemas of parameters in the query that are no fields of a request."""
     text: str = ""
-    """What there is to say beside that."""
+    """More sentences on it, beside the comment of the method."""
     types: Sequence[type[Message]] = ()
     """More messages that clients meet: those in the ``Any`` of an answer."""

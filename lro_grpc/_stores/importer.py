@@ -46,7 +46,7 @@ class Imported(NamedTuple):
 
 
 class Unfinished(str, enum.Enum):
-    """What becomes of an operation that is not done."""
+    """The fate of an operation that is not done."""
 
     ABORT = "abort"
     """It fails, with ABORTED."""

@@ -185,7 +185,7 @@ class KeyedClaims(NamedTuple):
     """The result for the keys of a method of which operations were to be claimed."""
 
     claimed: Sequence[Claimed]
-    """What has become of each operation, in the order of their turns."""
+    """The result for each operation, in the order of their turns."""
     last_key: str
     """The key that had its turn last: the next claim begins behind it."""
     has_more: bool

@@ -43,10 +43,13 @@ def test_what_has_no_underscore_has_a_docstring(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_a_module_is_introduced_by_a_noun_or_a_verb(file: Path) -> None:
-    """A question gives the reader no name for the module."""
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    assert docstring.split()[0] not in ("What", "How", "Who", "Which")
+def test_everything_is_introduced_by_a_noun_or_a_verb(file: Path) -> None:
+    """A question gives the reader no name for a module, a function or a field."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    values = (node.value for node in nodes if isinstance(node, ast.Expr))
+    texts = [one.value for one in values if isinstance(one, ast.Constant)]
+    docstrings = [one for one in texts if isinstance(one, str)]
+    assert [one for one in docstrings if one.startswith(("What ", "How ", "Who ", "Which "))] == []
 
 
 RECORDS = [one for one in lro_grpc.__all__ if dataclasses.is_dataclass(getattr(lro_grpc, one))]
