@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from lro_grpc._errors import cut
 from lro_grpc._operation.completion import Completion, Settlement, is_sound, taken
 from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._runtime.repeated_lines import RepeatedLines
@@ -134,7 +135,8 @@ class Outbox:
         if (name, create_time) in self._damaged or len(self._damaged) == MOST_SET_ASIDE:
             return
         self._damaged.add((name, create_time))
-        text = f"the completion of {name!r} is damaged, and nobody will be told of that operation"
+        named = cut(repr(name))  # of a damaged row, which may have anything in its place
+        text = f"the completion of {named} is damaged, and nobody will be told of that operation"
         self._lines.say(logging.ERROR, text, kind="completion", extra={"operation": str(name)})
 
     def still_ours(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
