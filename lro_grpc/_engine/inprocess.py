@@ -123,8 +123,8 @@ class InProcess(WorkbenchEngine):
     def expect(self, record: Record) -> None:
         """Takes a new operation that is about to be stored by this process.
 
-        It is claimed by its name, as soon as it is stored, if a slot is free for it. If it is not
-        stored after all, that claim comes to nothing.
+        It is claimed by its name, which no other operation may have, as soon as it is stored, if a
+        slot is free for it. If it is not stored after all, that claim comes to nothing.
         """
         can_claim = self.workbench.store.exclusive and self._free.get(record.method, 0) > 0
         if can_claim and record.is_ready and not record.queue_order:

@@ -261,7 +261,8 @@ class Starter:
                 if one.method != made.method and one.parent == made.parent:
                     return _answered(call, check_same_request(one, made))
         try:
-            stored = await self._store_new(admitted, made, call)
+            is_random = self._new_id is None
+            stored = await self._store_new(admitted, made, call, is_random=is_random)
         except LimitReachedError:
             # The same request may have filled the queue itself.
             if same := await self._same(admitted, request_id, fingerprint):
@@ -337,7 +338,7 @@ class Starter:
         if validate_only:
             return await self._validated(admitted, prepared)
         try:
-            stored = await self._store_new(admitted, made, call)
+            stored = await self._store_new(admitted, made, call, is_random=not request_id)
         except LroError as error:
             # The same rerun may have the name, the target, or the last place in the queue.
             if earlier := await same():
@@ -424,11 +425,20 @@ class Starter:
         return made
 
     async def _store_new(
-        self, admitted: Admitted, made: record.Record, call: Call
+        self, admitted: Admitted, made: record.Record, call: Call, *, is_random: bool
     ) -> record.Record:
-        """Stores a new record, which takes a place in its queue meanwhile."""
+        """Stores a new record, which takes a place in its queue meanwhile.
+
+        Args:
+            admitted: Stores it.
+            made: The record.
+            call: The call.
+            is_random: Whether its id is. Another one may have the name of any other id, and is not
+                to be claimed out of its turn, which the engine would do.
+        """
         with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
-            self._expect(new)
+            if is_random:
+                self._expect(new)
             return await admitted.store.create(new)
 
     def _read(self, body: bytes) -> _Read:

@@ -91,3 +91,54 @@ async def test_a_start_that_stores_nothing_takes_no_slot(tmp_path: Path, kind: s
         started = {operations_pb2.Operation.FromString(answer.body).name for answer in answers}
         assert len(started) == 4
         assert {await asyncio.wait_for(ended.get(), SECONDS) for _ in started} == started
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_start_with_the_name_of_another_begins_nothing_of_that(tmp_path: Path, kind: str):
+    """It would begin out of turn, beyond the places of its key."""
+    now = SystemClock().now
+    store = MemoryStore(now) if kind == "memory" else SqliteStore(tmp_path / "operations.db", now)
+    begun: asyncio.Queue[str] = asyncio.Queue()
+    going_on = asyncio.Event()
+
+    async def run(
+        request: fleet_service_pb2.CreateInstanceRequest, op: object
+    ) -> fleet_service_pb2.Instance:
+        begun.put_nowait(request.instance_id)
+        await going_on.wait()
+        return fleet_service_pb2.Instance()
+
+    def prepare(
+        request: fleet_service_pb2.CreateInstanceRequest, context: object
+    ) -> lro_grpc.Prepared:
+        return lro_grpc.Prepared(concurrency_key=request.instance.schema_sql)
+
+    def start(instance_id: str, key: str) -> bytes:
+        return fleet_service_pb2.CreateInstanceRequest(
+            parent="projects/p/locations/l",
+            instance_id=instance_id,
+            instance=fleet_service_pb2.Instance(schema_sql=key),
+        ).SerializeToString()
+
+    operations = lro_grpc.Operations(store, new_id=lambda request: request.instance_id)
+    operations.add_method(
+        METHOD,
+        run,
+        request=fleet_service_pb2.CreateInstanceRequest,
+        response=fleet_service_pb2.Instance,
+        prepare=prepare,
+        options=lro_grpc.MethodOptions(concurrency_per_key=1),
+    )
+    await operations.start()
+    try:
+        calls = operations.local()
+        await calls.call(METHOD, start("first", "key"), None)
+        assert await asyncio.wait_for(begun.get(), SECONDS) == "first"
+        await calls.call(METHOD, start("second", "key"), None)
+        with pytest.raises(lro_grpc.LroError, match="exists"):
+            await calls.call(METHOD, start("second", ""), None)
+        await calls.call(METHOD, start("third", ""), None)
+        assert await asyncio.wait_for(begun.get(), SECONDS) == "third"
+    finally:
+        going_on.set()
+        await operations.stop(lambda: asyncio.sleep(0))
