@@ -37,7 +37,8 @@ async def import_file(
         retention: The time that they are kept from now on.
         tell: Is called with a sentence on each line that is refused.
         is_dry: Whether nothing is stored. They go to a store of this call's own then, so that what
-            is twice in the file is found, too.
+            is twice in the file is found, too. A store that is there is opened, to look at what it
+            has, and so its tables are brought up to date.
     """
     now = SystemClock().now
     async with contextlib.AsyncExitStack() as opened:
