@@ -54,7 +54,7 @@ from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
 from lro_grpc._http.vendors.longrunning import SERVICES, Longrunning
 from lro_grpc._runtime.clock import as_duration
-from lro_grpc._runtime.options import check_number
+from lro_grpc._runtime.options import check_flag, check_number
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.operations import Operations
 
@@ -143,6 +143,8 @@ def gateway(
             f"the gateway stands in front of operations, and was given {operations!r}; a channel is"
             " given by its name, gateway(channel=...)"
         )
+    if channel is not None and not isinstance(channel, (grpc.aio.Channel, grpc.Channel)):
+        raise ConfigurationError(f"channel is {channel!r}; give a channel of grpc.aio, or of grpc")
     if operations is None and isinstance(channel, grpc.Channel):
         raise ConfigurationError(
             f"the gateway needs a grpc.aio.Channel, and was given {channel!r}; make it by"
@@ -163,6 +165,10 @@ def gateway(
             f"public_url is {public_url!r}, with which no link can begin; give one such as"
             " https://example.com or https://example.com/path"
         )
+    if isinstance(services, str):
+        raise ConfigurationError(f"services is {services!r}; give a list of names")
+    check_flag("openapi", openapi)
+    check_flag("docs", docs)
     numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}
     for option, number in numbers.items():
         check_number(option, number)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -412,6 +413,15 @@ def test_a_gateway_is_given_a_channel_by_its_name():
 
     with pytest.raises(lro_grpc.ConfigurationError, match=r"gateway\(channel=\.\.\.\)"):
         asyncio.run(give())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("channel", "127.0.0.1:1"), ("services", "pkg.Service"), ("openapi", "yes"), ("docs", 1)],
+)
+def test_a_gateway_refuses_an_option_of_another_type(option: str, value: Any):
+    with pytest.raises(lro_grpc.ConfigurationError, match=f"{option} is {value!r}; give"):
+        gateway(lro_grpc.Operations("memory:"), **{option: value})
 
 
 def test_a_gateway_stands_in_front_of_something():
