@@ -57,8 +57,11 @@ class RerunService:
             )
         handler = self._served.get(source.method)
         if handler is None:
+            unserved = (
+                f"{source.method} is not served" if source.method else "its method is not known"
+            )
             raise UnservedError(
-                f"{source.name} cannot be run again here: {source.method} is not served",
+                f"{source.name} cannot be run again here: {unserved}",
                 metadata={"operation": source.name, "method": source.method},
             )
         operation = await self._starters[handler.method].rerun(

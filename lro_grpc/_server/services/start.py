@@ -33,6 +33,7 @@ into another caller's work, nor the work out of that caller's sight.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -65,6 +66,7 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Micros, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_rerun, log_started
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
@@ -436,6 +438,14 @@ class Starter:
             is_random: Whether its id is. Another one may have the name of any other id, and is not
                 to be claimed out of its turn, which the engine would do.
         """
+        if self._options.concurrency_per_key and not made.concurrency_key:
+            PROCESS.say(
+                logging.WARNING,
+                f"an operation of {self._handler.method} has no concurrency_key, so that its"
+                " concurrency_per_key does not bound it; return one from its prepare, such as"
+                " context.caller where Operations(identify=…) names callers",
+                extra={"method": self._handler.method},
+            )
         with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
             if is_random:
                 self._expect(new)

@@ -17,6 +17,7 @@ from server_harness import (
     fleet,
     in_thread,
     metadata_of,
+    refused,
     response_of,
 )
 
@@ -108,6 +109,14 @@ def test_old_operations_can_be_run_again_and_deleted(serve: Any) -> None:
     server.delete(old.name)
     assert server.names() == [again.name]
     assert import_into(server.operations, "sync", [known]) == (1, 0, 0)
+
+
+def test_an_old_operation_whose_start_nobody_knows_is_not_run_again(serve: Any) -> None:
+    server = serve(fleet("CreateInstance", lambda *_: None))
+    (old,) = old_operations(1)
+    import_into(server.operations, "sync", [lro_grpc.OldOperation(old)])
+    failure = refused(lambda: server.rerun(old.name))
+    assert f"{old.name} cannot be run again here: its method is not known" in failure.message
 
 
 def test_filters_find_old_operations_by_their_metadata(serve: Any) -> None:

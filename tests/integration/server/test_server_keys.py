@@ -56,11 +56,16 @@ def test_so_many_of_a_key_run_at_a_time(serve: Serve, held: Held, store: str) ->
 
 
 @async_handler
-def test_what_has_no_key_has_no_bound(serve: Serve, held: Held) -> None:
+def test_what_has_no_key_has_no_bound(
+    serve: Serve, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so once: a caller whom nobody identifies is no key."""
     server = serve(servicer(held, concurrency_per_key=1))
     names = [create(server, "") for _ in range(3)]
     assert sorted(held.next() for _ in names) == sorted(names)
     assert server.describe(names[0]).concurrency_key == ""
+    (said,) = [line.getMessage() for line in caplog.records if "no concurrency_key" in line.message]
+    assert said.startswith(f"an operation of {METHOD} has no concurrency_key")
 
 
 @async_handler
