@@ -6,6 +6,7 @@ filter, which may take long, is asked of them in a thread (``page_threads``).
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 import threading
@@ -58,14 +59,25 @@ class _OfKey:
     def __init__(self) -> None:
         self.ready: dict[str, Record] = {}
         self.held: set[str] = set()
+        self._turns: list[tuple[int, int, str]] = []
+        """The names of those that are ready, in turn: the order, kept, costs a claim nothing."""
+        self._turn_of: dict[str, tuple[int, int, str]] = {}
 
-    def keep(self, record: Record) -> None:
-        self.ready.pop(record.name, None)
+    def keep(self, record: Record, sequence: int) -> None:
         self.held.discard(record.name)
+        if self.ready.pop(record.name, None) is not None:
+            del self._turns[bisect.bisect_left(self._turns, self._turn_of.pop(record.name))]
         if record.is_ready:
+            turn = (record.queue_order, sequence, record.name)
             self.ready[record.name] = record
+            self._turn_of[record.name] = turn
+            bisect.insort(self._turns, turn)
         elif record.lease_expire_time:
             self.held.add(record.name)
+
+    def in_turn(self) -> Iterator[Record]:
+        """Yields what is ready, in turn."""
+        return (self.ready[name] for *_, name in self._turns)
 
 
 class MemoryStore:
@@ -279,13 +291,14 @@ class MemoryStore:
         """Applies a claim to operations with a key that are ready, one key in turn."""
         keys, now = self._by_key.get(method, {}), self._now()
 
-        def of(key: str) -> Sequence[Record]:
-            ready = [
+        def of(key: str) -> Iterator[Record]:
+            ready = (
                 record
-                for record in self._in_turn(keys[key])
+                for record in keys[key].in_turn()
                 if record.is_ready_since(ready_before, now) and record.name not in left_out
-            ]
-            return ready[: max(0, per_key - len(keys[key].held))] if per_key else ready
+            )
+            places = max(0, per_key - len(keys[key].held)) if per_key else None
+            return itertools.islice(ready, places)
 
         with_ready = [key for key, of_key in keys.items() if of_key.ready]
         turns = KeyTurns(((key, of(key)) for key in ring(with_ready, after)), after)
@@ -317,13 +330,7 @@ class MemoryStore:
     def _ready_by_key(self, method: str) -> Iterator[Record]:
         """Yields what is ready of a method and has a key, key by key."""
         for _, of_key in sorted(self._by_key.get(method, {}).items()):
-            yield from self._in_turn(of_key)
-
-    def _in_turn(self, of_key: _OfKey) -> Sequence[Record]:
-        """Returns what is ready of a key, in turn."""
-        return sorted(
-            of_key.ready.values(), key=lambda one: (one.queue_order, self._sequence[one.name])
-        )
+            yield from of_key.in_turn()
 
     async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
@@ -412,7 +419,7 @@ class MemoryStore:
         if record.concurrency_key:
             keys = self._by_key.setdefault(record.method, {})
             of_key = keys.setdefault(record.concurrency_key, _OfKey())
-            of_key.keep(record)
+            of_key.keep(record, self._sequence.get(record.name, 0))
             if not (of_key.ready or of_key.held):
                 del keys[record.concurrency_key]
         announce(self._listeners, before, record)
