@@ -58,6 +58,7 @@ def test_a_child_process_ends_with_its_attempt(tmp_path: Path, stop: str) -> Non
         if stop == "cancel":
             folder.run(f"lro cancel --wait {name} || test $? = 3")
     assert running(f"sh -c for n in .*seq {count}") == ""
+    assert list(tmp_path.glob("op-*")) == []
     if stop == "SIGTERM":
         with folder.started(f"python wrap.py {count}") as program, client_of(folder) as client:
             assert program.line() == name
@@ -74,6 +75,8 @@ def test_a_child_process_of_a_killed_server_writes_where_nobody_reads(tmp_path: 
         assert program.line() == name
         made = client.attach(name, response=StringValue).result(timeout=SECONDS)
     assert (tmp_path / made.value).read_text() == "".join(f"{n}\n" for n in range(1, 13))
+    killed = made.value.replace(".txt", ".1")
+    assert {path.name for path in tmp_path.glob("op-*")} == {made.value, killed}
 
 
 # recipes/download.md
