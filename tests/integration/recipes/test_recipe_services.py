@@ -25,6 +25,7 @@ def test_the_tests_of_a_reader_pass(tmp_path: Path) -> None:
     (command,) = TESTING.texts("sh")
     said = folder.run(f"{command.strip()} -q -p no:cacheprovider")
     assert "3 passed" in said
+    assert "3 passed" in folder.run("pytest test_ends.py -q -p no:cacheprovider")
 
 
 # recipes/interceptors.md
