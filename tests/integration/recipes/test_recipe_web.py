@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -12,8 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pages import Page
 from programs import SECONDS, first_service, with_pages_of
+
+import lro_grpc
+from lro_grpc.http import gateway
 
 PROGRESS = Page("recipes/progress-page.md")
 SIGNED_IN = Page("recipes/authentication.md")
@@ -130,6 +135,24 @@ def test_a_fastapi_app_runs_operations_and_goes_on_after_a_restart(tmp_path: Pat
         assert list(events(f"{folder.url}{location}:watch"))[-1]["error"]["code"] == 1
 
 
+def test_the_gateway_has_its_documentation_where_fastapi_leaves_its_own_out() -> None:
+    (row,) = [line for line in FASTAPI.splitlines() if "docs_url" in line]
+    cure = re.findall(r"`([^`]*)`", row)
+    made = {"operations": lro_grpc.Operations("memory:"), "lifespan": None}
+
+    async def ask() -> tuple[str, str]:
+        app = eval(cure[2], {"FastAPI": FastAPI, **made})
+        app.mount("/", eval(cure[3], {"gateway": gateway, **made}))
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            described = (await client.get("/openapi.json")).json()
+            return "".join(described["paths"]), (await client.get("/docs")).text
+
+    paths, docs = asyncio.run(ask())
+    assert ":watch" in paths
+    assert "cdn" not in docs  # as it is in FastAPI's page
+
+
 # recipes/django.md
 
 
@@ -152,6 +175,7 @@ def test_a_django_site_finds_its_operations_though_all_is_restarted(tmp_path: Pa
                 assert started(browser, fields) == page
                 assert browser.get(page).json()["done"] is False
                 gunicorn.process.send_signal(signal.SIGHUP)
+            assert browser.get(page).status_code == 503  # the server is away
             with_pages_of(folder, 0.1)
             with folder.started("python server.py"):
                 while not (shown := browser.get(page).json()).get("done"):
