@@ -134,7 +134,10 @@ def test_the_task_and_the_method_build_the_same_report(
 
 def test_both_clients_get_the_report(tmp_path: Path) -> None:
     folder = first_service(tmp_path, API_CORE)
-    folder.run("lro protoc --python_out=. --grpc_python_out=. reports.proto")
+    (shell,) = API_CORE.texts("sh")
+    install, generate = shell.splitlines()
+    assert install == "pip install google-api-core"
+    folder.run(generate)
     with folder.started("python server.py"):
         folder.run("lro list operations")
         before = folder.run("python before.py")
