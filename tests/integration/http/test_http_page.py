@@ -16,6 +16,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from pages import Page
+from programs import first_service
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro
@@ -23,6 +24,21 @@ from lro_grpc.example import FleetService
 
 PAGE = Page("dialects/http.md")
 (GATEWAY,) = PAGE.texts("python")
+
+
+@pytest.mark.codegen
+def test_a_method_starts_where_its_annotation_says(tmp_path: Path) -> None:
+    generate, call = PAGE.section("From a proto to a call").texts("sh")
+    serve = generate.splitlines()[-1]
+    folder = first_service(tmp_path, PAGE)
+    with folder.started(f"{serve} --listen {folder.lro_target}"):
+        folder.answers(folder.url)
+        while (answer := json.loads(folder.run(call))).get("error", {}).get("code") == 503:
+            pass  # it begins
+        assert answer["name"].startswith("operations/op-")
+        bare = call.replace("-H 'Content-Type: application/json'", "")
+        assert json.loads(folder.run(bare))["error"]["code"] == 415
+        assert "<title>" in folder.run("curl -s http://127.0.0.1:8080/docs")
 
 
 def free_port() -> int:
