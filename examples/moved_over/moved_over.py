@@ -7,7 +7,7 @@ from concurrent import futures
 
 import grpc
 import lro_grpc
-from google.longrunning import operations_pb2_grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 
@@ -26,6 +26,8 @@ class Operations(operations_pb2_grpc.OperationsServicer):
         return self._old.GetOperation(request)
 
     def ListOperations(self, request, context):
+        if request.filter:  # the old server would list all that it has
+            return operations_pb2.ListOperationsResponse()
         return self._old.ListOperations(request)
 
     def CancelOperation(self, request, context):

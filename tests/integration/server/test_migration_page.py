@@ -14,6 +14,7 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import code_pb2
 from pages import Page
+from programs import Folder
 from server_harness import PARENT, SECONDS, Instance
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
@@ -62,8 +63,8 @@ class Caller:
         request = operations_pb2.CancelOperationRequest(name=name)
         self._operations.CancelOperation(request, timeout=SECONDS)
 
-    def names(self) -> set[str]:
-        request = operations_pb2.ListOperationsRequest(name=PARENT)
+    def names(self, filtered: str = "") -> set[str]:
+        request = operations_pb2.ListOperationsRequest(name=PARENT, filter=filtered)
         listed = self._operations.ListOperations(request, timeout=SECONDS)
         return {operation.name for operation in listed.operations}
 
@@ -95,13 +96,18 @@ def test_a_service_moves_over_as_the_page_describes(tmp_path: Path) -> None:
         with running(AFTER, address, old_address, cwd=tmp_path), calling(address) as caller:
             new = caller.create(databases["new"])
             assert caller.names() == {new, *begun.values()}
+            assert caller.names("done = false") == {new}
             assert caller.result(begun["ended"]) == str(databases["ended"])
             caller.cancel(begun["cancelled"])
             assert caller.get(begun["cancelled"]).error.code == code_pb2.CANCELLED
             assert not caller.get(begun["running"]).done
+            (shell,) = Page("migrate/hand-written.md").texts("sh")
+            listed = shell.replace("127.0.0.1:50050", old_address)
+            assert "RUNNING" in Folder(tmp_path).run(listed)
             databases["running"].touch()
             assert caller.result(begun["running"]) == str(databases["running"])
             assert not caller.get(new).done
+            assert "RUNNING" not in Folder(tmp_path).run(listed)
         old.kill()
     databases["new"].touch()
     with running(AFTER, address, old_address, cwd=tmp_path), calling(address) as caller:
