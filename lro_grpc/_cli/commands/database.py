@@ -164,6 +164,10 @@ def import_(
     # Not at the top: no other command has to wait for these.
     from lro_grpc._cli.import_file import import_file
 
+    if store == "memory:" and not dry_run:
+        raise ConfigurationError(
+            "memory: would be gone when this command ends; give a file, postgresql://… or --dry-run"
+        )
     for module in types or ():
         try:
             import_here(module)

@@ -151,6 +151,15 @@ def test_types_are_those_of_the_modules_that_are_named(lro: Lro, tmp_path: Path)
     assert (known.returncode, known.stderr) == (0, "")
 
 
+def test_what_would_be_gone_at_once_is_not_called_imported(lro: Lro, tmp_path: Path) -> None:
+    write(tmp_path / "old.jsonl", 1)
+    run = lro("db", "import", "old.jsonl", "memory:", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("lro: memory: would be gone when this command ends; give a file")
+    dry = lro("db", "import", "old.jsonl", "memory:", "--dry-run", cwd=tmp_path)
+    assert dry.stdout == "memory:: 1 operations would be imported, 0 there already\n"
+
+
 def test_a_file_that_is_missing_is_named(lro: Lro, tmp_path: Path) -> None:
     missing = lro("db", "import", "old.jsonl", cwd=tmp_path)
     assert missing.returncode == 1
