@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,6 +33,7 @@ from lro_grpc._operation.old_operation import OldOperation
 MOST_LINE_BYTES = 16 * 1024 * 1024
 """The most bytes of a line: several times those of the largest operation that a store takes."""
 
+_TYPE_URL = re.compile(r"\S*/[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _AROUND = frozenset({"operation", "method", "request", "caller"})
 _OPERATION = frozenset({"name", "metadata", "done", "error", "response"})
 
@@ -56,12 +58,14 @@ class Line(NamedTuple):
 def lines_of(file: BinaryIO) -> Iterator[Line]:
     """Yields the lines of a file that are not empty."""
     number = 0
-    while text := file.readline(MOST_LINE_BYTES + 1):
+    while text := file.readline(MOST_LINE_BYTES + 2):
         number += 1
         rest = text
         while len(rest) > MOST_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(MOST_LINE_BYTES + 1)
-        text = text.removeprefix(b"\xef\xbb\xbf").strip() if len(text) <= MOST_LINE_BYTES else text
+            rest = file.readline(MOST_LINE_BYTES + 2)
+        text = text.removesuffix(b"\n").removesuffix(b"\r")[: MOST_LINE_BYTES + 1]
+        if len(text) <= MOST_LINE_BYTES:
+            text = text.removeprefix(b"\xef\xbb\xbf").strip()
         if text:
             yield Line(number, text)
 
@@ -84,12 +88,34 @@ def parse(line: Line) -> OldOperation:
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(text.decode())
-    except (ValueError, RecursionError) as cause:
+        value = canonical_json.load(text.decode())
+    except RecursionError as cause:
+        raise LineError("its JSON is nested too deep; give the operation in base64") from cause
+    except (json.JSONDecodeError, UnicodeDecodeError) as cause:
         raise LineError(f"it is no JSON ({cause}); is the file cut off?") from cause
+    except ValueError as cause:
+        raise LineError(f"it is no JSON: {cause}") from cause
     if not isinstance(value, dict):
         raise LineError(f"it is {cut(repr(value))}; give an object")
+    _check_readable(value)
     return value
+
+
+def _check_readable(value: Any) -> None:
+    """Refuses what ``lro list`` could not write as JSON: read by its type, it would be another."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+            type_url = one.get("@type")
+            if isinstance(type_url, str) and type_url.endswith(canonical_json.UNREADABLE):
+                raise LineError(
+                    f"{cut(repr(type_url))} marks bytes that have no JSON;"
+                    " give the operation in base64"
+                )
 
 
 def _old_operation(value: dict[str, Any]) -> OldOperation:
@@ -160,6 +186,11 @@ def _any(value: Any) -> any_pb2.Any:
         raise LineError(
             f"the type {cut(repr(type_url))} is not known here, so that its fields cannot be"
             " written; name the module that defines it with --types, or give its value in base64"
+        )
+    if type_url and not _TYPE_URL.fullmatch(type_url):
+        raise LineError(
+            f"{cut(repr(type_url))} is no type URL, such as type.googleapis.com/pkg.Message;"
+            " correct it, or give the operation in base64"
         )
     packed.type_url = type_url
     packed.value = _bytes(value["value"])

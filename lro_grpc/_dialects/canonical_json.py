@@ -17,6 +17,8 @@ from __future__ import annotations
 import base64
 import copy
 import functools
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
@@ -37,6 +39,9 @@ from lro_grpc._errors import cut
 
 Unpack = Callable[[any_pb2.Any], Message | None]
 """Returns the message in an ``Any``; None if its type is not known, or its bytes are broken."""
+
+UNREADABLE = " (unreadable)"
+"""Stands after a type whose bytes are shown because they have no JSON, or are not of that type."""
 
 MOST_DEPTH = 100
 """The depth below which messages are shown by their bytes: protobuf's own limit for one message."""
@@ -104,6 +109,36 @@ def field_to_json(message: Message, name: str) -> Any:
     unset = type(message)()
     defaults = json_format.MessageToDict(unset, always_print_fields_with_no_presence=True)
     return defaults.get(field.json_name)
+
+
+def load(text: str) -> Any:
+    """Returns the value that a text is the JSON of, each key of an object once.
+
+    Raises:
+        RecursionError: If it is nested too deep.
+        ValueError: If it is no JSON.
+    """
+    return json.loads(
+        text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
+    )
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{cut(text)} is too large a number")
+    return number
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def parse(value: Any, message: Message, *, intact: bool = True, lenient: bool = False) -> None:

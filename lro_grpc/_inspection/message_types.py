@@ -150,7 +150,7 @@ class _TypeSteps:
         """Opens an ``Any`` of a message that is ours; one that is not of its type, it marks."""
         inside = self._open(packed)
         if inside is None and self._found.get(packed.TypeName()) is not None:
-            packed.type_url += " (unreadable)"
+            packed.type_url += canonical_json.UNREADABLE
         return inside
 
     def _find(self, name: str) -> Steps[Descriptor | None]:

@@ -47,7 +47,20 @@ def test_a_request_may_be_an_any() -> None:
     [
         ("{", "it is no JSON .*; is the file cut off?"),
         ("\x00", "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
+        ("[" * 100_000, "its JSON is nested too deep"),
+        ('{"name": "a", "name": "b"}', "it is no JSON: an object has a key twice$"),
+        ('{"response": {"@type": "x/a.B", "@type": "x/a.C"}}', "an object has a key twice"),
+        (
+            '{"response": {"@type": "x/pkg.StringValue (unreadable)", "value": "/w=="}}',
+            r"StringValue \(unreadable\)' marks bytes .*; give the operation in base64",
+        ),
+        (
+            '{"response": {"@type": "x/google.protobuf.Struct", "value":'
+            ' {"a": {"@type": "x/google.protobuf.Value (unreadable)", "value": "/w=="}}}}',
+            r"Value \(unreadable\)' marks bytes",
+        ),
+        ('{"response": {"@type": "x/nowhere A", "value": "AA=="}}', "'x/nowhere A' is no type URL"),
+        ('{"response": {"@type": "nowhere.A", "value": "AA=="}}', "'nowhere.A' is no type URL"),
         ("[]", r"it is \[\]; give an object"),
         ('{"nmae": "a"}', "it has 'nmae'; known are done, error"),
         ('{"operation": {}, "parent": "a"}', "it has 'parent'; known are caller, method"),
@@ -86,9 +99,19 @@ def test_lines_are_counted_and_may_end_in_any_way() -> None:
     assert list(lines_of(file)) == [(1, b"{}"), (4, b"[]")]
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_the_end_of_a_line_is_not_counted(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    monkeypatch.setattr(operation_lines, "MOST_LINE_BYTES", 10)
+    for length in (10, 11):
+        (line,) = lines_of(io.BytesIO(b"x" * length + end))
+        assert (line.text, line.is_too_long) == (b"x" * length, length > 10)
+    (line,) = lines_of(io.BytesIO(b"x" + b" " * 30 + end))
+    assert line.is_too_long
+
+
 def test_of_a_line_that_is_too_long_the_beginning_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation_lines, "MOST_LINE_BYTES", 10)
-    file = io.BytesIO(b"x" * 10 + b"\n" + b"y" * 95 + b"\n{}\n" + b"z" * 40)
+    file = io.BytesIO(b"x" * 11 + b"\n" + b"y" * 95 + b"\n{}\n" + b"z" * 40)
     lines = list(lines_of(file))
     assert [(line.number, line.is_too_long) for line in lines] == [
         (1, True),
