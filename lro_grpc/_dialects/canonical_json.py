@@ -77,17 +77,19 @@ WHOLE = frozenset(
 """Messages with a JSON of their own: they have it as a whole, or not at all."""
 
 
-def to_json(message: Message, unpack: Unpack = _anys.unpack) -> dict[str, Any]:
+def to_json(message: Message, unpack: Unpack = _anys.unpack, *, mark: str = "") -> dict[str, Any]:
     """Returns the JSON of a message, as a mapping; see the module.
 
     Args:
         message: Any message.
         unpack: Opens each ``Any`` of a type that this process does not know.
+        mark: Stands after the type of what is shown by its bytes though it has been opened: its
+            ``value`` could be taken for the JSON of that type.
     """
     try:
         shown: dict[str, Any] = json_format.MessageToDict(message)
     except _NO_JSON:
-        shown = _Pieces(unpack).of(message, 0)
+        shown = _Pieces(unpack, mark).of(message, 0)
     return shown
 
 
@@ -253,19 +255,20 @@ def messages_in(message: Message) -> Iterator[Message]:
 class _Pieces:
     """Converts a message piece by piece."""
 
-    def __init__(self, unpack: Unpack) -> None:
+    def __init__(self, unpack: Unpack, mark: str) -> None:
         self._unpack = unpack
+        self._mark = mark
 
     def of(self, message: Message, depth: int) -> Any:
         """Returns the JSON of a message; of one that has none, its type and bytes."""
         if depth > MOST_DEPTH:
-            return _as_bytes(message)
+            return _as_bytes(message, self._mark)
         try:
             if message.DESCRIPTOR.full_name == _ANY:
                 return self._any(cast("any_pb2.Any", message), depth)
             return self._json(message, depth)
         except _NO_JSON:
-            return _as_bytes(message)
+            return _as_bytes(message, self._mark)
 
     def _json(self, message: Message, depth: int) -> Any:
         if message.DESCRIPTOR.full_name in WHOLE:
@@ -310,12 +313,12 @@ class _Pieces:
         return {**shown, **json_format.MessageToDict(plain)}
 
 
-def _as_bytes(message: Message) -> dict[str, Any]:
+def _as_bytes(message: Message, mark: str = "") -> dict[str, Any]:
     if message.DESCRIPTOR.full_name == _ANY:
         packed = cast("any_pb2.Any", message)
     else:
         packed = _anys.pack(message)
-    return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+    return {"@type": packed.type_url + mark, "value": base64.b64encode(packed.value).decode()}
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -71,7 +71,8 @@ class MessageTypes:
         """Returns a message as protobuf JSON, each ``Any`` in it with its fields.
 
         One that cannot be read has its bytes, in base64, as ``value``, and so has whatever has no
-        JSON form, such as a time after 9999.
+        JSON form, such as a time after 9999; "(unreadable)" stands after the type of these, so that
+        nobody takes the bytes for its JSON.
         """
         return drive(self._steps.to_dict(message), self._reflection.perform)
 
@@ -119,7 +120,7 @@ class _TypeSteps:
         shown = type(message)()
         shown.CopyFrom(message)
         yield from self._find_all(shown)
-        return canonical_json.to_json(shown, self._open_or_mark)
+        return canonical_json.to_json(shown, self._open_or_mark, mark=canonical_json.UNREADABLE)
 
     def _find_all(self, message: Message) -> Steps[None]:
         """Looks for the type of each ``Any`` in a message.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, struct_pb2
 from lro_process import Lro
 from old_operations import FOREIGN, PARENT, line_of, old_operations
 from test_serve import create, serving
@@ -73,6 +75,34 @@ def test_what_a_server_lists_is_what_another_one_imports(lro: Lro, tmp_path: Pat
     with serving("--store", "sqlite:///new.db", cwd=tmp_path) as served:
         found = lro(*everything[:-1], served.target).stdout
     assert found.splitlines() == listed.splitlines()[::-1]
+
+
+def test_what_cannot_be_listed_as_json_is_refused_and_never_changed(
+    lro: Lro, tmp_path: Path
+) -> None:
+    google = "type.googleapis.com/google.protobuf."
+    nan = struct_pb2.Value(number_value=math.nan)
+    deep = struct_pb2.Struct(fields={"a": nan})
+    responses = [
+        any_pb2.Any(type_url=f"{google}StringValue", value=b"\xff"),
+        any_pb2.Any(type_url=f"{google}Value", value=nan.SerializeToString()),
+        any_pb2.Any(type_url=f"{google}Struct", value=deep.SerializeToString()),
+        any_pb2.Any(type_url=f"{google}Timestamp", value=b"\x08\xff\xff\xff\xff\xff\xff\xff\x7f"),
+    ]
+    olds = [
+        operations_pb2.Operation(name=f"{PARENT}/operations/{n}", done=True, response=response)
+        for n, response in enumerate(responses)
+    ]
+    (tmp_path / "old.jsonl").write_text("\n".join(map(line_of, olds)))
+    lro("db", "import", "old.jsonl", "old.db", cwd=tmp_path)
+    with serving("--store", "sqlite:///old.db", cwd=tmp_path) as served:
+        listed = lro("list", PARENT, "--output", "json", "--target", served.target).stdout
+    assert len(listed.splitlines()) == len(olds)
+    run = lro("db", "import", "-", "new.db", cwd=tmp_path, stdin=listed)
+    assert (
+        run.stdout == f"new.db: 0 operations imported, 0 there already, {len(olds)} lines refused\n"
+    )
+    assert run.stderr.count("give the operation in base64") == len(olds)
 
 
 def test_bad_lines_are_told_by_their_numbers_and_the_others_are_stored(

@@ -150,7 +150,10 @@ def test_a_value_without_a_json_form_is_shown_by_its_bytes(output: str) -> None:
         watched = Lro(foreign.target)("watch", name, "--output", output)
     assert (result.returncode, result.stderr) == (0, "")
     (shown,) = yaml.safe_load_all(result.stdout)
-    assert shown["response"] == {"@type": late.type_url, "value": "CP////////9/"}
+    assert shown["response"] == {
+        "@type": f"{late.type_url} (unreadable)",
+        "value": "CP////////9/",
+    }
     assert shown["metadata"]["verb"] == "launch"
     assert (listed.returncode, watched.returncode) == (0, 0)
     assert other.name in listed.stdout
