@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
+import struct
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import grpc
 import pytest
 from google.api_core import operation, operations_v1
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
 from old_operations import old_operations
 from pages import Page
 from programs import SECONDS, Folder, first_service, with_pages_of
@@ -69,7 +73,7 @@ def with_caller(folder: Folder) -> Folder:
 
 def test_the_program_imports_what_a_server_lists(tmp_path: Path) -> None:
     folder = Folder(tmp_path, IMPORT)
-    (command,) = [line for line in IMPORT.texts("sh") if line.startswith("python")]
+    (command,) = [line for line in IMPORT.texts("sh") if line.startswith("python import_fleet.py")]
     assert PARENT in command
 
     def fill(operations: Any) -> None:
@@ -88,6 +92,35 @@ def test_the_program_imports_what_a_server_lists(tmp_path: Path) -> None:
         assert folder.run(real).endswith(": 0 operations imported, 250 there already\n")
     with serving("sync", store=f"sqlite:///{tmp_path}/fleet.db") as new:
         assert new.names() == names
+
+
+def test_the_file_of_base64_keeps_what_json_cannot(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, IMPORT)
+    (command,) = [line for line in IMPORT.texts("sh") if line.startswith("python dump_fleet.py")]
+    google = "type.googleapis.com/google.protobuf."
+    olds = list(old_operations(6))[:5]
+    for unlike in (  # a field that is not the type's; no text; a NaN
+        any_pb2.Any(type_url=f"{google}Duration", value=b"\x08\x01\x50\x07"),
+        any_pb2.Any(type_url=f"{google}StringValue", value=b"\xff"),
+        any_pb2.Any(type_url=f"{google}Value", value=b"\x11" + struct.pack("<d", math.nan)),
+    ):
+        name = f"{PARENT}/operations/unlike-{len(olds)}"
+        olds.append(operations_pb2.Operation(name=name, done=True, response=unlike))
+
+    def fill(operations: Any) -> None:
+        operations.import_operations_sync(olds)
+
+    with serving("sync", configure=fill, store=f"sqlite:///{tmp_path}/old.db") as old:
+        folder.run(command.replace("127.0.0.1:50050", old.target))
+    said = folder.run("lro db import old.jsonl fleet.db")
+    assert said == "fleet.db: 8 operations imported, 0 there already\n"
+    with (
+        serving("sync", store=f"sqlite:///{tmp_path}/fleet.db") as new,
+        grpc.insecure_channel(new.target) as channel,
+    ):
+        listed = lro_grpc.OperationsClient(channel).list(PARENT)
+        found = [one.SerializeToString() for one in listed]
+    assert found == [one.SerializeToString() for one in reversed(olds)]
 
 
 def test_the_lines_that_the_page_shows_are_read(tmp_path: Path) -> None:
