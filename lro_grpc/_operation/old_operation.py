@@ -29,6 +29,9 @@ from lro_grpc._operation.states import CANCELLED, FAILED, SUCCEEDED
 from lro_grpc._wire.plain_text import is_text
 from lro_grpc._wire.proto_plus import protobuf_message
 
+_MOST_CHARACTERS = 8192
+"""Of a method and of a caller: about what a gRPC server reads of all headers of a call."""
+
 _METHOD = re.compile(r"/[A-Za-z_][\w.]*/[A-Za-z_]\w*", re.ASCII)
 _TIMES = frozenset({"create_time", "start_time", "end_time"})
 _TAKEN = _TIMES | {
@@ -93,7 +96,7 @@ def record_of(old: OldOperation, *, now: int, retention: int, operation_bytes: i
         update_time=now,
         expire_time=min(now + retention, LAST_TIME),
         state=_state_of(ended),
-        error_code=max(0, ended.error.code),
+        error_code=ended.error.code,
         response_type=ended.response.TypeName(),
     )
     record = Record(**{**_BLANK, **values})
@@ -129,11 +132,18 @@ def _checked_parent(old: OldOperation) -> str:
     if not isinstance(old.method, str) or (old.method and not _METHOD.fullmatch(old.method)):
         method = cut(repr(old.method))
         raise _invalid(operation.name, f"its method is {method}; give /pkg.Service/Method")
+    for what, text in (("caller", old.caller), ("method", old.method)):
+        if len(text) > _MOST_CHARACTERS:
+            fault = f"its {what} has {len(text):,} characters, and may have {_MOST_CHARACTERS:,}"
+            raise _invalid(operation.name, fault)
     result = operation.WhichOneof("result")
     if operation.done and result is None:
         raise _invalid(operation.name, "it is done, with neither a response nor an error; add one")
     if result is not None and not operation.done:
         raise _invalid(operation.name, f"it has a result, its {result}, and is not done; which?")
+    if result == "error" and operation.error.code <= 0:
+        fault = f"it failed, with the code {operation.error.code}, which no error has; give another"
+        raise _invalid(operation.name, fault)
     return parent
 
 

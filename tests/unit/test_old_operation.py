@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, wrappers_pb2
-from google.rpc import code_pb2
+from google.rpc import code_pb2, status_pb2
 from old_operations import PARENT, old_operations
 
 from lro.v1 import operation_metadata_pb2, state_pb2
@@ -29,6 +29,11 @@ def imported(operation: operations_pb2.Operation, now: int = NOW, **known: Any) 
 
 def done(name: str = f"{PARENT}/operations/a", **fields: Any) -> operations_pb2.Operation:
     return operations_pb2.Operation(name=name, done=True, response=any_pb2.Any(), **fields)
+
+
+def failed(code: int) -> operations_pb2.Operation:
+    error = status_pb2.Status(code=code, message="x")
+    return operations_pb2.Operation(name="operations/a", done=True, error=error)
 
 
 def test_what_is_done_is_served_byte_for_byte() -> None:
@@ -120,6 +125,10 @@ def test_the_same_fields_in_another_order_are_the_same() -> None:
         (done(), {"request": 7}, "its request is a int"),
         (done(), {"caller": "\ud800"}, "its caller is"),
         (done(), {"caller": None}, "its caller is None"),
+        (done(), {"caller": "a" * 8193}, "its caller has 8,193 characters, and may have 8,192"),
+        (done(), {"method": "/a.B/" + "C" * 8188}, "its method has 8,193 characters"),
+        (failed(0), {}, "it failed, with the code 0, which no error has"),
+        (failed(-7), {}, "it failed, with the code -7"),
         (
             done(metadata=any_pb2.Any(type_url="x/google.rpc.Status", value=b"\xff")),
             {},
