@@ -15,7 +15,8 @@ from lro_grpc._operation.old_operation import OldOperation
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.clock import SystemClock, micros
 from lro_grpc._stores.importer import Group, Imported, Importer, Unfinished
-from lro_grpc._stores.open_url import is_postgres, open_url, sqlite_path
+from lro_grpc._stores.open_url import is_postgres, open_url, postgres_module, sqlite_path
+from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._stores.store import Store
 
 
@@ -38,7 +39,7 @@ async def import_file(
         tell: Is called with a sentence on each line that is refused.
         is_dry: Whether nothing is stored. They go to a store of this call's own then, so that what
             is twice in the file is found, too. A store that is there is opened, to look at what it
-            has, and so its tables are brought up to date.
+            has, but for one whose tables would be changed by that: it is refused.
     """
     now = SystemClock().now
     async with contextlib.AsyncExitStack() as opened:
@@ -51,7 +52,7 @@ async def import_file(
 
         beside = None
         if is_dry:
-            if is_postgres(url) or Path(sqlite_path(url)).exists():
+            if await _is_ready(url):
                 beside = await open_store(url)
             folder = opened.enter_context(tempfile.TemporaryDirectory())
             url = f"sqlite:///{folder}/dry-run.db"
@@ -75,6 +76,16 @@ async def import_file(
                     why = outcome.message if isinstance(outcome, LroError) else outcome
                     tell(f"line {number}: {why}")
         return imported, refused
+
+
+async def _is_ready(url: str) -> bool:
+    """Returns whether a store is there; it can be opened then with no change to its tables."""
+    if is_postgres(url):
+        options = postgres_module("options", url).parse(url)
+        schema = postgres_module("schema", url)
+        return await schema.is_prepared(options) and bool(await schema.schema_as_it_is(options))
+    path = sqlite_path(url)
+    return bool(path) and upkeep.is_ready(Path(path))
 
 
 def _groups_of(file: BinaryIO) -> Iterator[Sequence[tuple[int, OldOperation | LineError]]]:

@@ -205,6 +205,22 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigurationError(f"{path} is empty; give the file of a SQLite store")
 
 
+def is_prepared(connection: sqlite3.Connection, path: Path) -> bool:
+    """Returns whether a file has tables; those are of the present version.
+
+    Raises:
+        ConfigurationError: If they are of another version, or another program's.
+    """
+    version = version_of(connection, path)
+    if 0 < version < _VERSION:
+        raise ConfigurationError(
+            f"{path} has schema version {version}, and not {_VERSION}; start a server of this"
+            " release on it, which brings it up to date",
+            metadata={"path": str(path), "version": str(version)},
+        )
+    return version > 0
+
+
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Makes the tables of a new file, and brings those of an old one to the present version.
 

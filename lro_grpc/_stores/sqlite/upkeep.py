@@ -20,7 +20,13 @@ from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
 from lro_grpc._stores.sqlite.new_file import new_file
-from lro_grpc._stores.sqlite.schema import COLUMNS, COMPLETION_COLUMNS, check_ours, record_of
+from lro_grpc._stores.sqlite.schema import (
+    COLUMNS,
+    COMPLETION_COLUMNS,
+    check_ours,
+    is_prepared,
+    record_of,
+)
 
 _ATTEMPTS = (
     f"SELECT a.operation, name, {', '.join(f'a.{name}' for name in AttemptRecord._fields)}"
@@ -111,6 +117,19 @@ def back_up(path: Path, destination: Path) -> int:
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # from now on it stays
         source.backup(copy, pages=_PAGES_A_STEP)
     return destination.stat().st_size
+
+
+def is_ready(path: Path) -> bool:
+    """Returns whether a store opens a database as it is; if not, it is empty or not there.
+
+    Raises:
+        ConfigurationError: If it is not this package's, or its tables would be changed first.
+        sqlite3.Error: If SQLite fails.
+    """
+    if not path.exists():
+        return False
+    with _opened(path) as connection:
+        return is_prepared(connection, path)
 
 
 def vacuum(path: Path) -> Sizes:

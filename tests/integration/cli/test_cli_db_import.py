@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import signal
+import sqlite3
 from pathlib import Path
 
 import grpc
@@ -18,6 +20,17 @@ from test_serve import create, serving
 
 from lro_grpc import OperationsClient
 from lro_grpc._cli.operation_lines import MOST_LINE_BYTES
+
+TO_VERSION_13 = """
+DROP INDEX operations_by_key;
+DROP INDEX operations_held_by_key;
+DROP INDEX operations_ranked;
+ALTER TABLE operations DROP COLUMN concurrency_key;
+CREATE INDEX operations_ranked ON operations (method, queue_order, sequence)
+    WHERE lease_expire_time = 0 AND state IN (1, 6) AND scheduled_time = 0 AND queue_order <> 0;
+PRAGMA user_version = 13;
+"""
+"""Makes the tables of the version before of a store's."""
 
 
 @pytest.fixture
@@ -188,6 +201,30 @@ def test_what_would_be_gone_at_once_is_not_called_imported(lro: Lro, tmp_path: P
     assert run.stderr.startswith("lro: memory: would be gone when this command ends; give a file")
     dry = lro("db", "import", "old.jsonl", "memory:", "--dry-run", cwd=tmp_path)
     assert dry.stdout == "memory:: 1 operations would be imported, 0 there already\n"
+
+
+def test_a_dry_run_leaves_the_tables_of_an_older_release_as_they_are(
+    lro: Lro, tmp_path: Path
+) -> None:
+    write(tmp_path / "old.jsonl", 1)
+    lro("db", "import", "old.jsonl", "a.db", cwd=tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.executescript(TO_VERSION_13)
+    dry = lro("db", "import", "old.jsonl", "a.db", "--dry-run", cwd=tmp_path)
+    assert (dry.returncode, dry.stdout) == (2, "")
+    assert "a.db has schema version 13, and not 14; start a server of this release" in dry.stderr
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (13,)
+    real = lro("db", "import", "old.jsonl", "a.db", cwd=tmp_path)
+    assert real.stdout == "a.db: 0 operations imported, 1 there already\n"
+
+
+def test_a_dry_run_makes_no_tables_in_an_empty_file(lro: Lro, tmp_path: Path) -> None:
+    write(tmp_path / "old.jsonl", 1)
+    (tmp_path / "a.db").touch()
+    dry = lro("db", "import", "old.jsonl", "a.db", "--dry-run", cwd=tmp_path)
+    assert dry.stdout == "a.db: 1 operations would be imported, 0 there already\n"
+    assert (tmp_path / "a.db").read_bytes() == b""
 
 
 def test_a_file_that_is_missing_is_named(lro: Lro, tmp_path: Path) -> None:
