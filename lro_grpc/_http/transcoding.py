@@ -10,7 +10,7 @@ from typing import Any
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 from starlette.types import ASGIApp
 
 from lro_grpc._dialects import canonical_json
@@ -42,7 +42,7 @@ def route(
 
     def convert(variables: Mapping[str, str], http_request: HttpRequest, body: bytes) -> bytes:
         http_request.check_values(body)
-        return binding.message(variables, http_request.query, body).SerializeToString()
+        return _serialized(binding.message(variables, http_request.query, body))
 
     async def transcode(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         if http_request.has_body:
@@ -242,6 +242,19 @@ def _parsed(body: bytes) -> Any:
         return value  # noqa: TRY300 - the try is about it
     except (ValueError, RecursionError) as cause:
         raise MalformedRequestError(f"the body is not JSON: {cause}") from cause
+
+
+def _serialized(message: Message) -> bytes:
+    """Returns the bytes of a request, of which a server can make the message again."""
+    try:
+        serialized = message.SerializeToString()
+        type(message).FromString(serialized)  # JSON may be deeper than protobuf reads a message
+    except (EncodeError, DecodeError) as cause:
+        raise MalformedRequestError(
+            f"the request has messages more than {canonical_json.MOST_DEPTH} deep in each other;"
+            " each list and object of a Value is two; send less"
+        ) from cause
+    return serialized
 
 
 _NO_FIELDS = ""

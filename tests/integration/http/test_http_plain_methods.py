@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import Any
 
@@ -199,6 +200,20 @@ def test_streams_and_arbitrary_bytes_are_refused(
     assert error["details"][0]["reason"] == "NOT_SERVED"
     assert f"{MUSEUM}/{named} is not served over HTTP" in error["message"]
     assert why in error["message"]
+
+
+@pytest.mark.parametrize("depth", [60, 95])
+def test_json_that_is_deeper_than_a_message_may_be_is_refused(
+    serve: Any, museum: Museum, depth: int
+) -> None:
+    http = serve(plain=True, add=museum.add)
+    path = "/v1/museums/m/pieces/p"
+    assert http.send("PATCH", path, {"anything": json.loads("[" * 30 + "]" * 30)}).status == 200
+    museum.request = None
+    reply = http.send("PATCH", path, {"anything": json.loads("[" * depth + "]" * depth)})
+    assert reply.status == 400
+    assert reply.json["error"]["details"][0]["reason"] == "MALFORMED_REQUEST"
+    assert museum.request is None
 
 
 def test_what_a_server_does_not_implement_is_501(serve: Any, museum: Museum) -> None:
