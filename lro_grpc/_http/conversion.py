@@ -50,9 +50,19 @@ async def converted(size: int, function: Callable[..., T], *arguments: Any) -> T
     if not _WAITING.acquire(blocking=False):
         raise responses.busy(f"{_MOST_WAITING} large bodies wait to be converted")
     try:
-        return await asyncio.get_running_loop().run_in_executor(_THREAD, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            _THREAD, _without_stop, function, *arguments
+        )
     finally:
         _WAITING.release()
+
+
+def _without_stop(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function; its StopIteration, which a future cannot have, becomes a RuntimeError."""
+    try:
+        return function(*arguments)
+    except StopIteration as cause:
+        raise RuntimeError("a conversion raised StopIteration") from cause
 
 
 def cost_of(text: bytes) -> int:

@@ -47,6 +47,18 @@ def test_few_conversions_wait_and_those_above_are_refused_at_once():
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("size", [10, 10**6])
+def test_a_conversion_that_raises_stop_iteration_ends(size):
+    """A future cannot have it: who waits for one would wait forever."""
+
+    async def run() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await asyncio.wait_for(converted(size, next, iter(())), 30)
+        assert await converted(size, lambda: "again") == "again"
+
+    asyncio.run(run())
+
+
 def test_a_small_text_of_many_values_costs_what_they_do():
     assert cost_of(b'"%s"' % (b"x" * 5000)) == 5002
     assert cost_of(b"[%s1]" % (b"1," * 2000)) > 16 * 1024
