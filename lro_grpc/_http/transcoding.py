@@ -164,7 +164,8 @@ def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Bindin
         request: The type of the method's request.
 
     Raises:
-        ConfigurationError: If its path is malformed, or it names a field that there is not.
+        ConfigurationError: If its path is malformed, or it names a field that there is not, or not
+            as the proto does; or if its body is a field of a field.
     """
     pattern = rule.WhichOneof("pattern")
     if pattern is None:
@@ -177,11 +178,22 @@ def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Bindin
     fields = [*template.fields, *({rule.body} - {"", "*"})]
     for field in fields:
         try:
-            _path(request.DESCRIPTOR, field)
+            path = _path(request.DESCRIPTOR, field)
         except MalformedRequestError as cause:
             raise ConfigurationError(
                 f"{template.text!r} binds {field!r}, which {request.DESCRIPTOR.full_name} has not"
             ) from cause
+        name = ".".join(one.name for one in path)
+        if name != field:
+            raise ConfigurationError(
+                f"{template.text!r} binds {field!r}, which is the field's name in JSON; write the"
+                f" one that it has in the proto, {name!r}"
+            )
+    if "." in rule.body:
+        raise ConfigurationError(
+            f"the rule at {template.text!r} has body {rule.body!r}, a field of a field; give a"
+            " field of the request itself, or *"
+        )
     yield Binding(http_method, template, rule.body, request, rule.response_body)
     for additional in rule.additional_bindings:
         yield from bindings(additional, request)

@@ -60,11 +60,25 @@ def test_the_annotation_of_a_method():
         http_pb2.HttpRule(get="/v1/{nope}"),
         http_pb2.HttpRule(get="/v1/{parent.x}"),
         http_pb2.HttpRule(post="/v1", body="nope"),
+        http_pb2.HttpRule(post="/v1", body="instance.name"),
         http_pb2.HttpRule(post="/v1", additional_bindings=[http_pb2.HttpRule(get="/{nope}")]),
     ],
 )
 def test_a_rule_that_cannot_be(rule):
     with pytest.raises(ConfigurationError):
+        list(bindings(rule, Create))
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        (http_pb2.HttpRule(get="/v1/{instanceId}"), "instance_id"),
+        (http_pb2.HttpRule(get="/v1/{instance.schemaSql}"), r"instance\.schema_sql"),
+        (http_pb2.HttpRule(post="/v1", body="instanceId"), "instance_id"),
+    ],
+)
+def test_a_rule_that_has_a_fields_name_in_json_is_told_the_one_in_the_proto(rule, name):
+    with pytest.raises(ConfigurationError, match=f"'{name}'"):
         list(bindings(rule, Create))
 
 

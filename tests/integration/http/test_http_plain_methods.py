@@ -305,6 +305,9 @@ def test_a_rule_of_the_gateways_own_takes_the_place_of_the_annotation(
             {"GetPiece": http_pb2.HttpRule(get="/v1/x", response_body="nope")},
             "test.museum.v1.Piece has not",
         ),
+        ({"UpdatePiece": http_pb2.HttpRule(patch="/v1/x", body="piece.name")}, "a field of a"),
+        ({"UpdatePiece": http_pb2.HttpRule(patch="/v1/x", body="updateMask")}, "'update_mask'"),
+        ({"ListPieces": http_pb2.HttpRule(get="/v1/x/{pageSize}")}, "'page_size'"),
     ],
 )
 def test_rules_that_cannot_be_are_refused_at_once(rules: Any, message: str) -> None:
