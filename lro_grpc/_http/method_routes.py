@@ -27,7 +27,7 @@ from lro_grpc._http.described import RETRY_AFTER, Described, Shown
 from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, poll_headers
-from lro_grpc._http.routing import Route, VendorApi, api_of
+from lro_grpc._http.routing import ANY_METHOD, Route, VendorApi, api_of
 from lro_grpc._http.transcoding import (
     Binding,
     bindings,
@@ -167,11 +167,11 @@ def routes(
     for method in methods:
         calls = plain_calls if method.is_plain else backend
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
-            if method.changes and binding.http_method in SAFE_METHODS:
+            if method.changes and binding.http_method in {*SAFE_METHODS, ANY_METHOD}:
                 raise ConfigurationError(
                     f"{method.name} changes something, and its rule puts it at"
-                    f" {binding.http_method} {binding.template.text}, which must change nothing;"
-                    " give it a rule with post"
+                    f" {binding.http_method} {binding.template.text}; what a browser sends for any"
+                    " page must change nothing; give it a rule with post"
                 )
             _check_response_body(method, binding)
             api = api_of(binding.template.text, apis)

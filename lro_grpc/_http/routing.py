@@ -45,6 +45,10 @@ class Route:
     """Its part in the document of the API; None for none."""
 
 
+ANY_METHOD = "*"
+"""The HTTP method of a route for each that has none of its own, as of a ``custom`` pattern."""
+
+
 class VendorApi(Protocol):
     """One vendor's HTTP API for operations: its routes, and the shape of its answers."""
 
@@ -101,10 +105,11 @@ class Router:
 
     def find(self, http_method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Returns a route and the values of its variables; None for no route."""
-        for route in self._routes.get(http_method, {}).get(verb_of(path), ()):
-            variables = route.template.match(path)
-            if variables is not None:
-                return route, variables
+        for one in (http_method, ANY_METHOD):
+            for route in self._routes.get(one, {}).get(verb_of(path), ()):
+                variables = route.template.match(path)
+                if variables is not None:
+                    return route, variables
         return None
 
     def methods(self, path: str) -> Sequence[str]:
@@ -115,7 +120,7 @@ class Router:
     @property
     def all_methods(self) -> Sequence[str]:
         """The HTTP methods that there are routes for."""
-        return _with_head(self._routes)
+        return _with_head(self._routes.keys() - {ANY_METHOD})
 
 
 def _with_head(methods: Iterable[str]) -> Sequence[str]:

@@ -292,11 +292,33 @@ def test_a_rule_of_the_gateways_own_takes_the_place_of_the_annotation(
     assert http.get("/v1/museums/m/pieces/p").status == 405
 
 
+def test_a_rule_for_any_http_method_is_for_those_that_have_none_of_their_own(
+    serve: Any, museum: Museum
+) -> None:
+    museum.answers["GetPiece"] = lambda request, context: Piece(name=request.name)
+    rules = {
+        f"{MUSEUM}/ListPieces": any_method("/v1/x/{parent}"),
+        f"{MUSEUM}/GetPiece": http_pb2.HttpRule(get="/v1/x/{name}"),
+    }
+    http = serve(plain=True, add=museum.add, options={"rules": rules})
+    for http_method in ("PUT", "POST", "SEARCH"):
+        museum.request = None
+        assert http.send(http_method, "/v1/x/a").ok == {}
+        assert museum.request.parent == "a"
+    assert http.get("/v1/x/a").ok == {"name": "a"}
+    assert "*" not in http.send("OPTIONS", "*").headers["allow"]
+
+
+def any_method(path: str) -> http_pb2.HttpRule:
+    return http_pb2.HttpRule(custom=http_pb2.CustomHttpPattern(kind="*", path=path))
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
         ({"WatchPieces": http_pb2.HttpRule(get="/v1/x")}, "streams"),
         ({"MovePiece": http_pb2.HttpRule(get="/v1/x")}, "changes something"),
+        ({"MovePiece": any_method("/v1/x")}, "changes something"),
         (
             {"MovePiece": http_pb2.HttpRule(post="/v1/x", response_body="name")},
             "leave response_body out",
