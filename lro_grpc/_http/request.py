@@ -9,8 +9,9 @@ import functools
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
@@ -54,7 +55,12 @@ class HttpRequest:
             raise MalformedRequestError(
                 f"the query has more than {_MOST_PARAMETERS} parameters; send less"
             )
-        return QueryParams(text).multi_items() if text else ()
+        try:
+            return parse_qsl(text.decode("latin-1"), keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError as cause:
+            raise MalformedRequestError(
+                f"the query is not percent-encoded UTF-8: {cause}"
+            ) from cause
 
     @property
     def headers(self) -> Headers:

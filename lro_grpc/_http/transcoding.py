@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -139,7 +140,7 @@ class Binding:
     def _parameters(self, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
         texts: dict[str, list[str]] = {}
         for name, text in query:
-            if name not in SYSTEM_PARAMETERS:
+            if name not in SYSTEM_PARAMETERS or self._has_parameter(name):
                 texts.setdefault(name, []).append(text)
         parameters: dict[str, Any] = {}
         for name, values in texts.items():
@@ -154,6 +155,15 @@ class Binding:
                 raise bad_parameter(name, "is given twice")
             within[path[-1].name] = _value(name, path[-1], values)
         return parameters
+
+    def _has_parameter(self, name: str) -> bool:
+        """Returns whether a field of the request itself, of that name, is taken from the query."""
+        fields: Any = self.request.DESCRIPTOR.fields if self.body != "*" else ()
+        elsewhere = {self.body, *self.template.fields}
+        return any(
+            name in (one.name, one.json_name) and one.name not in elsewhere and is_parameter(one)
+            for one in fields
+        )
 
 
 def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Binding]:
@@ -307,11 +317,19 @@ def _path(descriptor: Any, dotted: str) -> list[FieldDescriptor]:
     for name in dotted.split("."):
         fields = descriptor.fields if descriptor is not None else ()
         field = next((one for one in fields if name in (one.name, one.json_name)), None)
-        if field is None or (path and path[-1].is_repeated):
+        if field is None or (path and not _is_of_fields(path[-1])):
             raise bad_parameter(dotted, "is not a field of the request")
         path.append(field)
         descriptor = field.message_type
     return path
+
+
+def _is_of_fields(field: FieldDescriptor) -> bool:
+    """Returns whether a field is one message, with its fields for its JSON."""
+    kind: Any = field.message_type
+    if kind is None or field.is_repeated:
+        return False
+    return kind.full_name not in canonical_json.WHOLE
 
 
 _FROM_TEXT = frozenset(
@@ -329,14 +347,33 @@ def is_parameter(field: FieldDescriptor) -> bool:
     return field.message_type is None or field.message_type.full_name in _FROM_TEXT
 
 
+_NUMBERS = (
+    *(FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT),
+    *(FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT64, FieldDescriptor.TYPE_SINT64),
+    *(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_SINT32),
+    *(FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SFIXED64),
+    *(FieldDescriptor.TYPE_FIXED32, FieldDescriptor.TYPE_SFIXED32),
+)
+_NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?|-?Infinity|NaN")
+_WRITTEN: Mapping[int, re.Pattern[str]] = {
+    **dict.fromkeys(_NUMBERS, _NUMBER),
+    FieldDescriptor.TYPE_ENUM: re.compile(r"[A-Za-z_][A-Za-z_0-9]*|-?[0-9]+"),
+    FieldDescriptor.TYPE_BYTES: re.compile(r"[A-Za-z0-9+/_-]*={0,2}"),
+}
+"""The texts that a value may be, by its field's type; protobuf's parser takes what Python takes."""
+
+
 def _value(name: str, field: FieldDescriptor, texts: Sequence[str]) -> Any:
     """Returns the JSON value of a field from its texts."""
     kind = field.message_type
     if not is_parameter(field):
         raise bad_parameter(name, "is a message; only its fields can be parameters")
-    is_flag = field.type == FieldDescriptor.TYPE_BOOL or (
-        kind is not None and kind.full_name == "google.protobuf.BoolValue"
-    )
+    plain = field if kind is None else kind.fields_by_name.get("value", field)  # a wrapper's
+    is_flag = plain.type == FieldDescriptor.TYPE_BOOL
+    pattern = _WRITTEN.get(plain.type)
+    for text in texts:
+        if pattern is not None and not pattern.fullmatch(text):
+            raise bad_parameter(name, f"is {cut(text)!r}, which is no value of its type")
     values = [_flag(name, text) if is_flag else text for text in texts]
     if field.is_repeated:
         return values

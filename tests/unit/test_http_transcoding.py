@@ -152,6 +152,10 @@ def test_repeated_fields_enums_and_numbers():
         (operations_pb2.WaitOperationRequest, [("timeout.seconds", "1"), ("timeout", "1s")]),
         (operation_metadata_pb2.OperationMetadata, [("partialFailures.code", "1")]),
         (struct_pb2.Struct, [("fields.a", "1")]),
+        (List, [("pageSize", "1_0")]),
+        (List, [("pageSize", "\u0665")]),
+        (type_pb2.Type, [("syntax", "1_0")]),
+        (type_pb2.Type, [("syntax", "\u0661")]),
     ],
 )
 def test_parameters_that_are_none(request_type, query):

@@ -135,6 +135,8 @@ message_type {{ name: "PiecesRequest"
   field {{ name: "since" number: 5 type_name: ".google.protobuf.Timestamp" }}
   field {{ name: "pieces" number: 6 type_name: ".{PACKAGE}.Piece" label: LABEL_REPEATED }}
   field {{ name: "extra" number: 7 type_name: ".google.protobuf.Value" }}
+  field {{ name: "key" number: 8 type: TYPE_BYTES }}
+  field {{ name: "at_least" number: 9 type_name: ".google.protobuf.Int64Value" }}
 }}
 message_type {{ name: "PiecesResponse"
   field {{ name: "pieces" number: 1 type_name: ".{PACKAGE}.Piece" label: LABEL_REPEATED }}

@@ -192,7 +192,9 @@ def test_what_is_in_the_path_is_in_no_other_place(document: Any) -> None:
     assert [one["name"] for one in moved["parameters"]] == ["museum", "piece"]
     searched = operation(document, "post", "/v1/museums/{museum}/pieces:search")
     body = searched["requestBody"]["content"]["application/json"]["schema"]
-    assert {*body["properties"]} == {"pageSize", "kinds", "place", "since", "pieces", "extra"}
+    assert {*body["properties"]} == {
+        *("pageSize", "kinds", "place", "since", "pieces", "extra", "key", "atLeast")
+    }
     assert body["additionalProperties"] is False
     assert [one["in"] for one in searched["parameters"]] == ["path"]
 
@@ -200,7 +202,9 @@ def test_what_is_in_the_path_is_in_no_other_place(document: Any) -> None:
 def test_the_query_has_the_other_fields(document: Any) -> None:
     listed = operation(document, "get", "/v1/museums/{museum}/pieces")
     in_query = {one["name"]: one for one in listed["parameters"] if one["in"] == "query"}
-    assert {*in_query} == {"pageSize", "kinds", "place.city", "place.height", "since"}
+    assert {*in_query} == {
+        *("pageSize", "kinds", "place.city", "place.height", "since", "key", "atLeast")
+    }
     assert in_query["kinds"]["schema"]["type"] == "array"
     created = operation(document, "post", f"{LOCATION}/instances")
     required = [one["name"] for one in created["parameters"] if one.get("required")]

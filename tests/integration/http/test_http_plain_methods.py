@@ -13,7 +13,7 @@ import pytest
 from google.api import http_pb2
 from google.protobuf import empty_pb2, timestamp_pb2
 from http_harness import PARENT, SECONDS, Fleet, Instance, serving
-from museum import MUSEUM, Piece, PiecesResponse, add_museum
+from museum import MUSEUM, Piece, PiecesRequest, PiecesResponse, add_museum
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
@@ -200,6 +200,44 @@ def test_streams_and_arbitrary_bytes_are_refused(
     assert error["details"][0]["reason"] == "NOT_SERVED"
     assert f"{MUSEUM}/{named} is not served over HTTP" in error["message"]
     assert why in error["message"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("extra.string_value=x", "extra.numberValue=5", "extra=x", "since.seconds=5"),
+        *("parent=%FF", "%ED%A0%80=1", "alt=%FF"),
+        *("pageSize=1_0", "pageSize=%d9%a5", "place.height=1_000", "atLeast=1_0", "kinds=1_0"),
+        *("key=!!", "key=A%0A"),
+    ],
+)
+def test_a_query_that_its_types_have_not_is_refused(serve: Any, museum: Museum, query: str) -> None:
+    reply = serve(plain=True, add=museum.add).get(f"/v1/pieces?{query}")
+    assert reply.status == 400
+    assert reply.json["error"]["details"][0]["reason"] == "MALFORMED_REQUEST"
+    assert museum.request is None
+
+
+def test_a_query_has_numbers_and_bytes_as_json_writes_them(serve: Any, museum: Museum) -> None:
+    http = serve(plain=True, add=museum.add)
+    for text in ("1000", "1e3", "1000.0"):
+        assert http.get(f"/v1/pieces?place.height={text}&atLeast=-7&kinds=2").status == 200
+        request = museum.request
+        assert (request.place.height, request.at_least.value, list(request.kinds)) == (
+            1000,
+            -7,
+            [2],
+        )
+
+
+def test_a_field_counts_before_the_parameter_that_googles_clients_send_with_any_request(
+    serve: Any, museum: Museum
+) -> None:
+    http = serve(plain=True, add=museum.add)
+    assert http.get("/v1/pieces?key=-_8%3D&alt=json&access_token=t").status == 200
+    assert museum.request == PiecesRequest(key=b"\xfb\xff")
+    assert http.post("/v1/museums/m/pieces:search?key=k", {"key": "AA=="}).status == 200
+    assert museum.request.key == b"\0"
 
 
 @pytest.mark.parametrize("depth", [60, 95])
