@@ -171,7 +171,7 @@ def server(postgres: str, tmp_path: Path) -> Iterator[Process]:
 
 def here(container: dict[str, Any], postgres: str, service: str = "") -> list[str]:
     """Returns the arguments of a container, for this machine."""
-    known = {"reports:add": service, "0.0.0.0:50051": "127.0.0.1:0", url_of(container): postgres}
+    known = {"server:add": service, "0.0.0.0:50051": "127.0.0.1:0", url_of(container): postgres}
     return [known.get(word, word) for word in container["args"][1:]]
 
 

@@ -56,7 +56,7 @@ STOPPED_AFTER = {
 
 def here(command: list[str], folder: Path) -> list[str]:
     """Returns the command for this machine, with ports that are free and a file in the folder."""
-    known = {"reports:add": write_service(folder)}
+    known = {"server:add": write_service(folder)}
     for number, word in enumerate(command):
         if word in ("--listen", "--http", "--metrics"):
             known[command[number + 1]] = "127.0.0.1:0"

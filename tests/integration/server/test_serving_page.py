@@ -184,8 +184,8 @@ def add(server):
 
 def logged(folder: Path, *options: str) -> list[str]:
     """What the server of a module that sets the form of the log writes to stderr."""
-    (folder / "reports.py").write_text(LOG + REPORTS)
-    command = ("serve", "reports:add", "--listen", "127.0.0.1:0", "--store", "memory:", *options)
+    (folder / "server.py").write_text(LOG + REPORTS)
+    command = ("serve", "server:add", "--listen", "127.0.0.1:0", "--store", "memory:", *options)
     with subprocess.Popen(
         [sys.executable, "-m", "lro_grpc._cli", *command],
         cwd=folder,
@@ -210,7 +210,7 @@ def test_the_module_that_is_served_sets_the_level_and_the_form_of_the_log(tmp_pa
 def test_with_an_option_for_the_log_a_basic_config_of_the_module_changes_nothing(
     tmp_path: Path,
 ) -> None:
-    (options,) = re.findall(r"^lro serve reports:add (--log-.*)$", LOGGING, re.MULTILINE)
+    (options,) = re.findall(r"^lro serve server:add (--log-.*)$", LOGGING, re.MULTILINE)
     added, signalled, drains = map(json.loads, logged(tmp_path, *options.split()))
     assert added.pop("time")
     assert added.pop("pid")
