@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
-from pages import Page
 from server_harness import FLEET, PARENT, Held, Server, every_store, fleet, refused
 
 import lro_grpc
@@ -15,9 +13,6 @@ from lro.example.v1 import fleet_service_pb2
 from lro_grpc.engines import Temporal
 
 Serve = Any
-
-PAGE = Page("learn/fair-queues.md")
-(TENANTS,) = PAGE.blocks("python")
 
 METHOD = f"/{FLEET}/CreateInstance"
 
@@ -95,15 +90,6 @@ def test_code_starts_operations_with_the_key_of_prepare(serve: Serve, held: Held
     assert server.describe(again).concurrency_key == "a"
     held.gate.open()
     assert held.next() == again
-
-
-def test_the_page_gives_each_caller_a_key() -> None:
-    reports = SimpleNamespace(ReportsServicer=object)
-    made = TENANTS.run(lro_grpc=lro_grpc, reports_pb2_grpc=reports)
-    build = made["Reports"]().Build
-    assert build.options.concurrency_per_key == 4
-    prepared = build.prepare(None, SimpleNamespace(caller="tenants/7"))
-    assert prepared == lro_grpc.Prepared(concurrency_key="tenants/7")
 
 
 NO_KEYS: Any = [None, 1, b"a", "x" * 201, "two\nlines", "nul\0", "\ud800", "\u200b", ["a"]]
