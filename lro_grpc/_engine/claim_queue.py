@@ -122,8 +122,8 @@ class ClaimQueue:
         """Those whose pause is over, with the ``scheduled_time`` that they have waited for."""
         self.keys = KeyRounds(methods)
         """Hints on those that have a key."""
-        self._had_keyed_turn: set[str] = set()
-        """Methods whose last turn was of operations with a key."""
+        self._had_keyed_turn = {*methods}
+        """Methods whose last turn was of operations with a key: first come those without."""
         self._told: set[str] = set()
         """Methods of which another process has told just now."""
         self._later: set[asyncio.Task[None]] = set()
@@ -148,10 +148,14 @@ class ClaimQueue:
         method = self._method_of.get(stored_as)
         if method is None or method in self._has_more:
             return False
-        keyed = self.keys.number(method)
+        plain = len(self._names[method]) + len(self._rested[method])
+        in_hand = self.keys.in_hand(method)
+        if in_hand and not self.keys.is_used(method):
+            # Nothing has a key, as far as is known: its slots are free again in a moment.
+            return plain <= free[method] + in_hand
+        keyed = self.keys.number(method) if self.keys.is_used(method) else 0
         forgotten = int(method in self._swept)
-        plain = len(self._names[method]) + len(self._rested[method]) + forgotten
-        return keyed is not None and plain + keyed <= free[method]
+        return keyed is not None and plain + forgotten + keyed <= free[method]
 
     def add(self, record: Record) -> None:
         """Adds an operation that a call of this process has made claimable, now or for later."""

@@ -82,6 +82,17 @@ class KeyRounds:
         self._after: dict[str, str] = {}
         """The keys that had their turns last, by the methods under which operations are stored."""
         self._under_way: dict[str, _Round] = {}
+        self._used: set[str] = set()
+        """Methods of which an operation with a key was seen here."""
+
+    def is_used(self, method: str) -> bool:
+        """Whether an operation of the method with a key was seen here."""
+        return method in self._used
+
+    def in_hand(self, method: str) -> int:
+        """Returns the number of operations that a turn under way may claim."""
+        under_way = self._under_way.get(method)
+        return under_way.in_hand if under_way else 0
 
     def may_have(self, method: str) -> bool:
         """Tells whether an operation of the method may wait that has a place."""
@@ -99,6 +110,7 @@ class KeyRounds:
     def add(self, method: str) -> None:
         """Notes that one has become ready, or has left its place to another one."""
         self._added[method] = self._added.get(method, 0) + 1
+        self._used.add(method)
 
     def has_more(self, method: str, ready_before: Micros | None = None) -> None:
         """Lets the store be asked; see ``ClaimQueue.has_more``."""
@@ -174,6 +186,8 @@ class KeyRounds:
             is_stuck: Whether the store is asked for those again that have refused the claim.
         """
         outcomes = [one.outcome for one in claims.claimed]
+        if outcomes:
+            self._used.add(method)
         applied = [one for one in outcomes if isinstance(one, Record)]
         begun = sum(1 for one in applied if one.lease_expire_time)
         has_changed = bool(applied or (outcomes and not is_stuck))

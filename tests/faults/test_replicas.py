@@ -192,8 +192,17 @@ def test_a_start_whose_commit_had_no_answer_is_found_by_the_next_one_of_its_requ
     assert replicas.site.attempts(committed.name) == [1]
 
 
+def _look_round(replica: Replica) -> None:
+    """Returns once a replica has an operation behind it: at first it asks for what others left.
+
+    As long as it does, it tells them of its own starts, and they may be the ones to begin them.
+    """
+    replica.client.wait(replica.client.start(delete(PARENT, "first-noop")))
+
+
 def test_a_target_is_exclusive_on_all_replicas(begin: Begin) -> None:
     one, other = begin([{"hold": ["deleting/target-noop"]}, {"server": "sync"}]).all
+    _look_round(one)
     first = one.client.start(delete(PARENT, "target-noop"))
     one.server.reach("deleting/target-noop")
 
@@ -227,6 +236,7 @@ def test_a_queue_that_one_replica_has_filled_is_full_on_the_next_one(begin: Begi
     limit = {"queue": QUEUE, "hold": [f"deleting/{kind}-noop" for kind in "ab"]}
     one, other = begin([limit, {**limit, "server": "sync"}]).all
     for replica, kind in ((one, "a"), (other, "b")):  # one at a time runs: the others wait
+        _look_round(replica)
         replica.client.start(delete(PARENT, f"{kind}-noop"))
         replica.server.reach(f"deleting/{kind}-noop")
     for number in range(QUEUE):
