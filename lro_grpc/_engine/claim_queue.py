@@ -292,7 +292,8 @@ class ClaimQueue:
         if not self.keys.may_have(method):
             return self._take_plain(method, limit)
         if self._may_have_plain(method):
-            limit = (limit + 1) // 2
+            if self.keys.is_used(method):
+                limit = (limit + 1) // 2
             if method in self._had_keyed_turn:
                 self._had_keyed_turn.discard(method)
                 return self._take_plain(method, limit)
