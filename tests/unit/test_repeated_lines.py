@@ -77,7 +77,7 @@ def test_in_a_thread_the_count_comes_as_well(caplog: pytest.LogCaptureFixture) -
                 is_told.set()
 
     handler = Told()
-    log.addHandler(handler)
+    logging.getLogger().addHandler(handler)  # behind that of caplog, which has the line by then
     try:
         threads = [
             threading.Thread(target=lines.say, args=(logging.WARNING, "gone")) for _ in range(20)
@@ -88,7 +88,7 @@ def test_in_a_thread_the_count_comes_as_well(caplog: pytest.LogCaptureFixture) -
             thread.join()
         assert is_told.wait(30)
     finally:
-        log.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
     lines.close()
     first, *counts = lines_of(caplog)
     assert first == ("WARNING", "gone")
