@@ -69,13 +69,8 @@ def part(
 
 
 def has(request: Request, made: Rendered) -> bool:
-    """Whether the browser has a part already, by the ETag that it knows.
-
-    A proxy that packs answers itself makes an ETag a weak one, ``W/"…"``, which is as good here
-    (RFC 9110, 13.1.2).
-    """
-    known = request.headers.get("if-none-match", "")
-    return made.tag in [one.strip().removeprefix("W/") for one in known.split(",")]
+    """Whether the browser has a part already, by the ETag that it knows."""
+    return responses.is_known(request.headers.get("if-none-match", ""), made.tag)
 
 
 def _takes_gzip(request: Request) -> bool:

@@ -11,9 +11,11 @@ A method of the service's own that is at one of these paths, or at those of heal
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError
@@ -23,7 +25,7 @@ from lro_grpc._http.conversion import converted
 from lro_grpc._http.openapi import MOST_BYTES, document, with_servers
 from lro_grpc._http.openapi_paths import parents_of
 from lro_grpc._http.request import HttpRequest
-from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.responses import dumped, is_known, json_response
 from lro_grpc._http.routing import Root, Route, Router, Template, VendorApi
 
 OPENAPI = "/openapi.json"
@@ -118,12 +120,21 @@ class _About:
         # In the one thread for what takes long, so that it is made once, however many ask.
         document = self._document or await converted(MOST_BYTES, self._made_once)
         base = self._public_url or http_request.root_path
-        return json_response(with_servers(document, [{"url": base}] if base else []))
+        return _validated(http_request, with_servers(document, [{"url": base}] if base else []))
 
     def _made_once(self) -> bytes:
         if not self._document:
             self._document = self._make_document()
         return self._document
+
+
+def _validated(http_request: HttpRequest, body: bytes) -> Response:
+    """Returns a response with its ETag, or 304 if the client knows that already."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"cache-control": "no-cache", "etag": tag}
+    if is_known(http_request.headers.get("if-none-match", ""), tag):
+        return Response(status_code=304, headers=headers)
+    return json_response(body, headers=headers)
 
 
 def _linked(value: Any, base: str) -> Any:

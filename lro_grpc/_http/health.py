@@ -44,7 +44,7 @@ def routes(backend: Backend) -> Iterator[Route]:
 
 def _described(name: str) -> Described:
     well, ill = (
-        Shown(text, status=status, schema=_SCHEMA, name="Health")
+        Shown(text, status=status, schema=_SCHEMA, name="health-status")
         for text, status in (("It is.", 200), ("It is not.", 503))
     )
     return Described(tag="health", name=name, answers=(well, ill) if name == "Ready" else (well,))

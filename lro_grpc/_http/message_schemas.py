@@ -29,7 +29,7 @@ _INT64 = {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
 _UINT64 = {"type": "string", "format": "uint64", "pattern": "^[0-9]{1,20}$"}
 _BOOL = {"type": "boolean"}
 
-_FLOATS = {FieldDescriptor.TYPE_DOUBLE: "double", FieldDescriptor.TYPE_FLOAT: "float"}
+_FLOATS = {FieldDescriptor.TYPE_DOUBLE: "json-double", FieldDescriptor.TYPE_FLOAT: "json-float"}
 
 _SCALARS: Mapping[int, Schema] = {
     FieldDescriptor.TYPE_INT64: _INT64,
@@ -102,7 +102,12 @@ class Schemas:
         return dict(sorted(self._made.items()))
 
     def add(self, name: str, schema: Schema) -> Schema:
-        """Adds a schema that is no message's, and returns a reference to it."""
+        """Adds a schema, and returns a reference to it.
+
+        Args:
+            name: The full name of a message or an enum; or, with a hyphen, one that none can have.
+            schema: The schema.
+        """
         self._made[name] = schema
         return {"$ref": f"#/components/schemas/{name}"}
 

@@ -24,6 +24,7 @@ from lro_grpc._http.openapi_paths import Place, places
 from lro_grpc._http.responses import dumped
 from lro_grpc._http.routing import Route, VendorApi, api_of
 from lro_grpc._http.transcoding import is_parameter
+from lro_grpc._server.services.method_names import api_version_of
 
 MOST_BYTES = 8 * 1024 * 1024
 """The most bytes of a document."""
@@ -44,6 +45,9 @@ _SCHEMES: Schema = {
 
 _OF_OPERATIONS = ("Operations", "OperationControlService")
 """The tags that come after those of the service's own."""
+
+_NO_VERSION = "unversioned"
+"""The version of an API whose packages have none; OpenAPI wants a text."""
 
 _METHODS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")
 """Those that OpenAPI has a place for."""
@@ -73,7 +77,7 @@ def document(
         if route.described is not None and route.http_method in _METHODS:
             for place in places(route.template, parents):
                 maker.add(place, route, route.described)
-    made = dumped(maker.document([name.rpartition(".")[2] for name in services]))
+    made = dumped(maker.document(services))
     if len(made) > MOST_BYTES:
         raise responses.too_large_document(MOST_BYTES)
     return made
@@ -104,12 +108,14 @@ class _Maker:
             self._tags[described.tag] = None
             item[route.http_method.lower()] = self._operation(first, route, described)
 
-    def document(self, own: Sequence[str]) -> Schema:
+    def document(self, services: Sequence[str]) -> Schema:
         """Returns the document.
 
         Args:
-            own: The tags of the service's own services.
+            services: As of ``document``.
         """
+        own = [name.rpartition(".")[2] for name in services]
+        versions = sorted({api_version_of(name) for name in services} - {""})
         first = [*own, *_OF_OPERATIONS]
 
         def rank(tag: str) -> int:
@@ -121,7 +127,10 @@ class _Maker:
         paths = {path: self._paths[path] for path in sorted(self._paths, key=place)}
         return {
             "openapi": "3.1.0",
-            "info": {"title": ", ".join(own) or "Operations", "version": "1"},
+            "info": {
+                "title": ", ".join(own) or "Operations",
+                "version": ", ".join(versions) or _NO_VERSION,
+            },
             "security": [{}, {"bearer": []}],
             "tags": [{"name": tag} for tag in sorted(self._tags, key=rank)],
             "paths": paths,

@@ -36,6 +36,19 @@ def json_response(
 _HEADERS = {"cache-control": "no-store"}
 
 
+def is_known(if_none_match: str, tag: str) -> bool:
+    """Whether a client has an answer already, by the ETags that it knows.
+
+    A proxy that packs answers itself makes an ETag a weak one, ``W/"…"``, which is as good here
+    (RFC 9110, 13.1.2).
+
+    Args:
+        if_none_match: The request's header; empty for none.
+        tag: The ETag of the answer, a strong one.
+    """
+    return tag in [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+
+
 def poll_headers(metadata: Iterable[tuple[str, str | bytes]]) -> Mapping[str, str]:
     """Returns the headers of a response with one operation, or a job.
 

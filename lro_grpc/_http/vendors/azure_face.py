@@ -40,7 +40,7 @@ _START = Shown(
 )
 _ERROR = Shown(
     "An error.",
-    name="Error.azure_face",
+    name="azure-face-error",
     schema={
         "type": "object",
         "required": ["error"],

@@ -78,7 +78,7 @@ _LIST = Described(
 )
 _ERROR = Shown(
     "An error.",
-    name="Error.deployment_manager",
+    name="deployment-manager-error",
     schema={
         "type": "object",
         "required": ["error"],

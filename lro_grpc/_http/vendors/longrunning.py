@@ -66,7 +66,7 @@ _EVENTS = (
 
 ERROR = Shown(
     "An error: a `google.rpc.Status`, with the HTTP status as its code.",
-    name="Error.longrunning",
+    name="longrunning-error",
     schema={
         "type": "object",
         "required": ["error"],

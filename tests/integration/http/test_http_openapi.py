@@ -90,7 +90,7 @@ def test_routes_of_every_dialect_are_in_it(document: Any) -> None:
     )
     names = [one["name"] for one in operation(document, "get", deployments)["parameters"]]
     assert names[:3] == ["project", "filter", "maxResults"]
-    assert schema_of(operation(document, "get", "/healthz"), "503") == ref("Health")
+    assert schema_of(operation(document, "get", "/healthz"), "503") == ref("health-status")
 
 
 def schema_of(found: Any, status: str = "200") -> Any:
@@ -100,11 +100,11 @@ def schema_of(found: Any, status: str = "200") -> Any:
 def test_errors_are_those_of_the_dialect(document: Any) -> None:
     for path, dialect in {
         "/v1/operations/{operation}": "longrunning",
-        "/face/v1.0/operations/{operation_id}": "azure_face",
-        "/deploymentmanager/v2/projects/{project}/global/operations": "deployment_manager",
+        "/face/v1.0/operations/{operation_id}": "azure-face",
+        "/deploymentmanager/v2/projects/{project}/global/operations": "deployment-manager",
     }.items():
         found = operation(document, "get", path)
-        assert schema_of(found, "default") == ref(f"Error.{dialect}")
+        assert schema_of(found, "default") == ref(f"{dialect}-error")
 
 
 def test_a_start_has_its_types_in_the_document(document: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_start_at_another_vendors_path_answers_as_that_vendor_does() -> None:
         found = operation(http.get("/openapi.json").ok, "post", "/face/v1.0/instances")
     assert "content" not in found["responses"]["202"]
     assert "Operation-Location" in found["responses"]["202"]["headers"]
-    assert schema_of(found, "default") == ref("Error.azure_face")
+    assert schema_of(found, "default") == ref("azure-face-error")
 
 
 def test_a_watch_is_a_stream_of_events(document: Any) -> None:
@@ -138,8 +138,8 @@ def test_every_kind_of_field_is_what_its_json_is(document: Any) -> None:
     found = properties(document, PIECE)
     numbers = {"ofDouble", "ofFloat"}
     assert {name: found[name] for name in numbers} == {
-        "ofDouble": ref("double"),
-        "ofFloat": ref("float"),
+        "ofDouble": ref("json-double"),
+        "ofFloat": ref("json-float"),
     }
     for name in ("int64", "sint64", "sfixed64", "uint64", "fixed64"):
         assert found[f"of{name.title()}"]["type"] == "string", name
@@ -235,6 +235,25 @@ def test_its_address_is_the_one_that_clients_know() -> None:
         assert http.get("/below/openapi.json").ok["servers"] == [{"url": "/below"}]
         assert http.get("/below/").ok["docs"] == "/below/docs"
         assert http.get("/below/docs/docs.js").status == 200
+
+
+def test_a_client_that_has_it_is_not_sent_it_again() -> None:
+    with serving("aio", Fleet()) as http:
+        tag = http.get("/openapi.json").headers["etag"]
+        for known in (tag, f'"x", W/{tag}'):
+            again = http.send("GET", "/openapi.json", headers={"if-none-match": known})
+            assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+        assert http.send("GET", "/openapi.json", headers={"if-none-match": '"x"'}).status == 200
+
+
+def test_its_version_is_that_of_the_packages(document: Any) -> None:
+    assert document["info"]["version"] == "v1"
+
+
+def test_no_message_can_have_the_name_of_a_schema_of_its_own(document: Any) -> None:
+    """A full name has no hyphen, and here a package; the name of any other schema has a hyphen."""
+    for name in document["components"]["schemas"]:
+        assert ("-" in name) != ("." in name), name
 
 
 def test_comments_are_those_of_the_protos() -> None:
