@@ -66,19 +66,30 @@ class LiveCounts:
         while True:
             try:
                 if telemetry.wants_counts:
-                    counts = await self._store.counts(Query(ANY_PARENT), examined=1)
-                    self._tell(telemetry, counts, await self._store.pending_completions())
-            except UnavailableError:
-                self._tell_nothing(telemetry)
+                    await self._count(telemetry)
             except Exception as error:  # noqa: BLE001 - a bug in one count must not end them all
-                self._tell_nothing(telemetry)
                 text = "the operations could not be counted for metrics; trying again"
                 PROCESS.say(logging.ERROR, text, error=error)
             await self._clock.sleep(_SECONDS)
 
+    async def _count(self, telemetry: CountsTelemetry) -> None:
+        try:
+            counts = await self._store.counts(Query(ANY_PARENT), examined=1)
+            pending = await self._store.pending_completions()
+        except Exception as error:
+            self._tell_nothing(telemetry)
+            if not isinstance(error, UnavailableError):
+                raise
+        else:
+            self._tell(telemetry, counts, pending)
+
     def _tell_nothing(self, telemetry: CountsTelemetry) -> None:
         """Takes back the numbers: none are better than old ones."""
-        telemetry.counted({}, {}, None)
+        try:
+            telemetry.counted({}, {}, None)
+        except Exception as error:  # noqa: BLE001 - a bug in telemetry must not fail a stop
+            text = "telemetry has failed to take that the operations are not counted"
+            PROCESS.say(logging.ERROR, text, error=error)
 
     def _tell(self, telemetry: CountsTelemetry, counts: Counts, pending: int) -> None:
         live: Counter[tuple[str, int]] = Counter()

@@ -721,6 +721,24 @@ def test_what_is_to_be_told_of_operations_that_are_done_is_counted(
     held.open()
 
 
+def test_numbers_are_told_though_telemetry_fails_each_time(serve: Serve) -> None:
+    told: list[object] = []
+
+    class Failing(OpenTelemetry):
+        def counted(self, live: Any, *numbers: Any) -> None:
+            told.extend([live] if live else [])
+            raise RuntimeError("no room")
+
+    clock = ManualClock()
+    telemetry = Failing(meter_provider=MeterProvider())
+    serve(of("def", lambda *_: Instance()), telemetry=telemetry, clock=clock)
+
+    end = time.monotonic() + SECONDS
+    while len(told) < 3:
+        assert time.monotonic() < end
+        clock.advance(timedelta(seconds=15))
+
+
 def test_nothing_is_counted_where_metrics_go_nowhere(serve: Serve) -> None:
     """As where the program has no SDK."""
     counted: list[object] = []
