@@ -82,6 +82,7 @@ class Importer:
         self._operation_bytes = operation_bytes
         self._unfinished = unfinished
         self._beside = beside
+        self._making = asyncio.Lock()
 
     async def put(self, group: Sequence[OldOperation]) -> Sequence[Imported | LroError]:
         """Stores a few operations, and returns what has become of each, or why it is refused.
@@ -96,12 +97,14 @@ class Importer:
         return [one for one in outcomes if isinstance(one, (Imported, LroError))]
 
     async def _put(self, old: OldOperation) -> Imported:
-        record = record_of(
-            old,
-            now=self._store.now(),
-            retention=self._retention,
-            operation_bytes=self._operation_bytes,
-        )
+        async with self._making:
+            record = record_of(
+                old,
+                now=self._store.now(),
+                retention=self._retention,
+                operation_bytes=self._operation_bytes,
+            )
+            await asyncio.sleep(0)  # it takes a while, and others want the loop, too
         if not old.operation.done and self._unfinished is Unfinished.LEAVE:
             return _LEFT_OUT
         if self._beside is not None and await self._has(self._beside, old):

@@ -211,6 +211,20 @@ def test_operations_that_have_stopped_import_nothing(serve: Any, twin: str) -> N
         import_into(server.operations, twin, [])
 
 
+def test_the_event_loop_has_its_turns_while_a_group_is_checked() -> None:
+    async def turn_meanwhile() -> None:
+        operations = lro_grpc.Operations("memory:")
+        importing = asyncio.create_task(operations.import_operations(old_operations(100)))
+        turns = 0
+        while not importing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert (await importing).stored == 100
+        assert turns >= 100
+
+    asyncio.run(turn_meanwhile())
+
+
 def test_a_start_waits_for_the_end_of_an_import() -> None:
     async def start_meanwhile() -> None:
         operations = lro_grpc.Operations("memory:")
