@@ -15,6 +15,7 @@ from typing import Protocol
 
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import UnservedError
+from lro_grpc._operation.record import Record
 
 
 class Engine(Protocol):
@@ -25,6 +26,17 @@ class Engine(Protocol):
 
         Returns:
             How many operations a former process had in its hands.
+        """
+        ...
+
+    def expect(self, record: Record) -> None:
+        """Takes a new operation that this process is about to store; it may do nothing.
+
+        Its name is one that no other operation has. If it is not stored after all, a claim of it
+        comes to nothing.
+
+        Args:
+            record: The operation, as it will be stored.
         """
         ...
 
@@ -79,6 +91,9 @@ class WorkbenchEngine:
 
     def look(self) -> None:
         """Is called at each sweep, to look in the store for work whose notice was lost (R9)."""
+
+    def expect(self, record: Record) -> None:
+        """Does nothing: the engine is told when it is stored; see :class:`Engine`."""
 
     def announce_shutdown(self) -> None:
         """Lets the handlers that run see that this process is about to stop; they go on."""

@@ -121,10 +121,9 @@ class InProcess(WorkbenchEngine):
         await self._queue.stop()
 
     def expect(self, record: Record) -> None:
-        """Takes a new operation that is about to be stored by this process.
+        """Takes a new operation that this process is about to store; see :class:`Engine`.
 
-        It is claimed by its name, which no other operation may have, as soon as it is stored, if a
-        slot is free for it. If it is not stored after all, that claim comes to nothing.
+        It is claimed by its name as soon as it is stored, if a slot is free for it.
         """
         can_claim = self.workbench.store.exclusive and self._free.get(record.method, 0) > 0
         if can_claim and record.is_ready and not record.queue_order:

@@ -765,7 +765,7 @@ class Operations(Lifespan):
 
     def _expect(self, record: Record) -> None:
         """Lets the engine know of an operation that is about to be stored."""
-        if isinstance(self._engine, InProcess):
+        if self._engine is not None:
             self._engine.expect(record)
 
     def _make_jobs(self, kind: JobKind, started_by: str) -> Jobs:
