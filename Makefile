@@ -58,8 +58,8 @@ demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one Postg
 COMMAND_TESTS := tests/integration/cli/
 command-calls := $(wildcard $(COMMAND_TESTS)test_cli_*.py)
 command-servers := $(filter-out $(command-calls),$(wildcard $(COMMAND_TESTS)test_*.py))
-LONG_PARTS := tests/faults/ tests/contract/ command-servers tests/browser/ tests/integration/server/ tests/temporal/ \
-  tests/simulation/ tests/integration/packaging/ command-calls tests/unit/
+LONG_PARTS := tests/contract/ tests/faults/ command-servers tests/browser/ tests/integration/http/ tests/integration/server/ \
+  tests/simulation/ tests/integration/recipes/ tests/temporal/ tests/integration/packaging/ command-calls tests/unit/
 TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
 TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS) tests/unit/%,$(TEST_FOLDERS))
 SUM := /^[0-9]+ [a-z]+.* in [0-9.]+s/ { gsub(",", ""); for (i = 1; i < NF - 1; i += 2) n[$$(i + 1)] += $$i } \
