@@ -53,7 +53,6 @@ from lro_grpc._errors import (
     OperationDamagedError,
     OperationNotFoundError,
     StopReason,
-    UnavailableError,
 )
 from lro_grpc._operation.events import Claim, Event, Succeed
 from lro_grpc._operation.record import Record
@@ -63,12 +62,10 @@ from lro_grpc._runtime import task_owners
 from lro_grpc._runtime.clock import Clock, Micros, SystemClock, as_duration, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._runtime.repeated_lines import PROCESS, RepeatedLines
+from lro_grpc._runtime.rounds import repeat
 from lro_grpc._stores.store import Claimed, KeyedClaims, Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
-
-_FAILURE_PAUSE = 0.5
-"""The pause after a round of work that has failed."""
 
 _LAST_SECONDS = 0.1
 """The time in which a handler may end that was interrupted for the last time."""
@@ -200,21 +197,9 @@ class Workbench:
         Returns:
             The task that does so.
         """
-        task = asyncio.create_task(self._repeat(one_round))
+        task = asyncio.create_task(repeat("engine", one_round, self.clock, self._lines))
         self._loops.append(task)
         return task
-
-    async def _repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await one_round()
-            except UnavailableError as error:
-                self._lines.say(logging.WARNING, f"{error.message}; trying again")
-                await self.clock.sleep(_FAILURE_PAUSE)
-            except Exception as error:  # noqa: BLE001 - one bad round must not end the engine
-                text = f"the engine met an unexpected error; going on: {error!r}"
-                self._lines.say(logging.ERROR, text, error=error)
-                await self.clock.sleep(_FAILURE_PAUSE)
 
     async def claim(
         self,

@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._runtime.rounds import repeat
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.store import Store
 from lro_grpc._wire.plain_text import one_line
@@ -65,9 +66,6 @@ _LOOK_SECONDS = 1.0
 
 _TELL_SECONDS = 30.0
 """The time that ``on_done`` has for one event."""
-
-_FAILURE_PAUSE = 0.5
-"""The pause after a round that has failed."""
 
 _FLUSH_SECONDS = 1.0
 """The time in which the last settlements are stored, at the end."""
@@ -127,7 +125,10 @@ class Deliverer:
         """Begins to tell what is due."""
         self._unsubscribe = self._store.subscribe(self._on_change)
         rounds = (self._tick, self._take, self._settle)
-        self._loops = [asyncio.create_task(self._repeat(one)) for one in rounds]
+        self._loops = [
+            asyncio.create_task(repeat("deliverer", one, self._clock, self._lines))
+            for one in rounds
+        ]
         self._wake.set()
 
     async def stop(self, grace: timedelta) -> None:
@@ -171,18 +172,6 @@ class Deliverer:
     def _on_change(self, before: Record | None, after: Record) -> None:
         if after.notify and after.done and not (before is not None and before.done):
             self._wake.set()
-
-    async def _repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await one_round()
-            except UnavailableError as error:
-                self._lines.say(logging.WARNING, f"{error.message}; trying again")
-                await self._clock.sleep(_FAILURE_PAUSE)
-            except Exception as error:  # noqa: BLE001 - one bad round must not end the deliverer
-                text = f"the deliverer met an unexpected error; going on: {error!r}"
-                self._lines.say(logging.ERROR, text, error=error)
-                await self._clock.sleep(_FAILURE_PAUSE)
 
     async def _tick(self) -> None:
         await self._clock.sleep(_LOOK_SECONDS)
