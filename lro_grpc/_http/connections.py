@@ -27,7 +27,7 @@ import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
@@ -192,8 +192,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes a place, or that of another connection."""
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(transport)
+        # That of uvloop is no subclass of any.
+        super().connection_made(cast("asyncio.Transport", transport))
         if len(self.connections) > self._server.limits.number:
             longest: Connection = next(iter(self._server.idle), self)
             longest.transport.abort()

@@ -12,6 +12,7 @@ import typer
 
 from lro_grpc._cli.command import reporting_errors, taking_connection
 from lro_grpc._cli.connection import ConnectionOptions
+from lro_grpc._cli.event_loop import Loop, LoopName, runner
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.server import check_address, is_local, names_of
 from lro_grpc._errors import ConfigurationError
@@ -78,6 +79,7 @@ def console(
             metavar="ADDRESS",
         ),
     ] = None,
+    loop: Loop = LoopName.AUTO,
 ) -> Exit:
     """Serves until a signal stops it, and exits with 0; with 2 and the reason if it cannot."""
     with reporting_errors():
@@ -96,6 +98,7 @@ def console(
             raise ConfigurationError(
                 f"lro console needs {cause.name}: pip install 'lro-grpc[cli,console]'"
             ) from cause
+        run_on_loop = runner(loop)
         address = listen.rpartition(":")[0]
         app = app_of(
             channel=lambda: connection.aio_channel(CHANNEL_OPTIONS),
@@ -120,5 +123,5 @@ def console(
                 print(f"operations of  {connection.target}", flush=True)
                 await stopped.wait()
 
-        asyncio.run(serve())
+        run_on_loop(serve())
     return Exit.SUCCEEDED

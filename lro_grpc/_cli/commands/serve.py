@@ -19,6 +19,7 @@ import lro_grpc
 from lro_grpc._cli import log_lines, temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import DEFAULT_TARGET
+from lro_grpc._cli.event_loop import Loop, LoopName, runner
 from lro_grpc._cli.lifeline import Lifeline
 from lro_grpc._cli.metrics import (
     Measured,
@@ -144,6 +145,7 @@ def serve(
     ] = None,
     lease: Lease = None,
     lame_duck: LameDuck = None,
+    loop: Loop = LoopName.AUTO,
     metrics: Metrics = "",
     log_format: log_lines.Format = None,
     log_level: log_lines.Level = None,
@@ -273,6 +275,7 @@ def serve(
                 " behind a proxy that authenticates"
             )
         log_lines.configure(log_format, log_level)
+        run_on_loop = runner(loop)
         engine = temporal.engine_of(
             temporal_address,
             temporal_namespace,
@@ -294,7 +297,7 @@ def serve(
             telling_metrics(metrics, shares_port=is_worker) as measured,
             _servicers(service, store, data) as add,
         ):
-            asyncio.run(run(add, measured))
+            run_on_loop(run(add, measured))
 
 
 @contextlib.contextmanager

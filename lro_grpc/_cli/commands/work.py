@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 import lro_grpc
 from lro_grpc._cli import log_lines, temporal
 from lro_grpc._cli.command import reporting_errors
+from lro_grpc._cli.event_loop import Loop, LoopName, runner
 from lro_grpc._cli.lifeline import Lifeline
 from lro_grpc._cli.metrics import (
     Measured,
@@ -46,6 +46,7 @@ def work(
         typer.Option(help="Where the servers keep the operations: postgresql://…", metavar="URL"),
     ],
     lease: Lease = None,
+    loop: Loop = LoopName.AUTO,
     metrics: Metrics = "",
     log_format: log_lines.Format = None,
     log_level: log_lines.Level = None,
@@ -93,10 +94,11 @@ def work(
                 lifeline.ready()
 
         with reporting_errors(LroError, OSError):
-            asyncio.run(operations.work(ready=ready))
+            run_on_loop(operations.work(ready=ready))
 
     with reporting_errors():
         log_lines.configure(log_format, log_level)
+        run_on_loop = runner(loop)
         check_shared(store, "lro work")
         engine = temporal.engine_of(
             temporal_address,

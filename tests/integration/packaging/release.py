@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[3]
 MODULES = {"compat", "console", "events", "http", "otel"}
 """The extras that a public module of the same name needs."""
 
+PACKAGES = {"speed": ["uvloop"]}
+"""The extras that no module needs, and what they are to bring."""
+
 SCRIPTS = {
     "lro --help": {"cli"},
     "protoc-gen-lro-grpc --help": set(),
@@ -88,7 +91,8 @@ class Release:
         python = place / "bin" / "python"
         self._run(f"{name}: install", [python, "-m", "pip", "install", "--quiet", what])
         self._run(f"{name}: pip check", [python, "-m", "pip", "check"])
-        modules = ["lro_grpc", *([f"lro_grpc.{extra}"] if extra in MODULES else [])]
+        own = [f"lro_grpc.{extra}"] if extra in MODULES else []
+        modules = ["lro_grpc", *own, *PACKAGES.get(extra, ())]
         for module in modules:
             code = f"import {module} as it; [getattr(it, name) for name in it.__all__]"
             self._run(f"{name}: import {module}", [python, "-c", code])
