@@ -59,12 +59,12 @@ name                                instrument     unit           attributes
 ``method`` and ``state`` stand for ``lro.operation.method`` and ``lro.operation.state``; the
 operation's name is in no metric. ``duration`` is from the start until the operation is done,
 ``queue.duration`` from the moment an attempt could begin until it does. Waiters are the RPCs that
-stay open in WaitOperation and WatchOperation. ``wait.duration`` is of each WaitOperation that was
-answered; ``lro.wait.end`` says why it was: the operation is ``done``; the ``timeout`` of the
-request is over; so is the ``deadline`` of the RPC, but for the time that the answer takes; so is
-the server's ``max_wait``; the server is in its ``drain``; or there was ``no_place`` for one more
-call that waits. ``lro.store.call`` is a method of ``lro_grpc.stores.Store``; its ``error.type`` is
-the exception's class.
+stay open in WaitOperation, WatchOperation and WatchOperations, and each operation that is watched
+by the last. ``wait.duration`` is of each WaitOperation that was answered; ``lro.wait.end`` says why
+it was: the operation is ``done``; the ``timeout`` of the request is over; so is the ``deadline`` of
+the RPC, but for the time that the answer takes; so is the server's ``max_wait``; the server is in
+its ``drain``; or there was ``no_place`` for one more call that waits. ``lro.store.call`` is a
+method of ``lro_grpc.stores.Store``; its ``error.type`` is the exception's class.
 
 The three gauges are of the store, whichever process works on its operations, counted every 15
 seconds. So each replica tells the same numbers: take their maximum (``max by``), never their sum.

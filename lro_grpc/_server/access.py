@@ -42,7 +42,7 @@ class Access:
             the request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
             may be no name at all.
         method: The full name of the RPC's method: ``/pkg.Service/Method``.
-        request: The RPC's request.
+        request: The RPC's request; of WatchOperations one that adds the resource alone.
         operation: The operation that the call names; None if there is none, or only the fallback
             of ``attach`` may have it, and for list, summarize and start. A caller who may not see
             every operation must not be allowed a get of None: it would show what exists.

@@ -51,6 +51,8 @@ class Limits:
             such a start above it is refused. Once their time has come they count in ``queue``.
         waiters: Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at
             once (P9).
+            Also the operations that are watched by WatchOperations, on either kind of server; one
+            above it is refused, and the stream goes on.
         streams: Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused.
         page_size: Operations on a page; a larger ``page_size`` is clamped to it (S12).
         operation_bytes: Bytes of one operation, serialized; a start, a report or an outcome

@@ -26,8 +26,8 @@ from lro_grpc._server.jobs.create import prepare_of, run_of
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
 from lro_grpc._server.rpc import method_types
-from lro_grpc._server.rpc.call import Behavior, StreamBehavior
-from lro_grpc._server.rpc.handlers import RpcMethod, StreamMethod, UnaryMethod
+from lro_grpc._server.rpc.call import Behavior, BidiBehavior, StreamBehavior
+from lro_grpc._server.rpc.handlers import BidiMethod, RpcMethod, StreamMethod, UnaryMethod
 from lro_grpc._server.rpc.registrar import Services
 
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
@@ -89,6 +89,12 @@ class Methods:
         for name, behavior in behaviors.items():
             types = method_types.messages_of(name)
             self._methods[name] = StreamMethod(name, LIBRARY_DOMAIN, *types, behavior)
+
+    def put_bidis(self, behaviors: Mapping[str, BidiBehavior]) -> None:
+        """Likewise for methods that are sent a stream, too."""
+        for name, behavior in behaviors.items():
+            types = method_types.messages_of(name)
+            self._methods[name] = BidiMethod(name, LIBRARY_DOMAIN, *types, behavior)
 
     def add(
         self,

@@ -76,6 +76,7 @@ from lro_grpc._server.services.imports import Old, async_groups_of, groups_of, t
 from lro_grpc._server.services.local_starts import LocalStarts, Metadata
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.rerun import RerunService
+from lro_grpc._server.services.shared_watch import SharedWatchService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.services.summarize import SummarizeService
 from lro_grpc._server.unserved import Unserved
@@ -273,6 +274,13 @@ class Operations(Lifespan):
         methods.put(self._service.methods())
         methods.put(control.methods())
         methods.put_streams(control.streams())
+        shared_watch = SharedWatchService(
+            self._guarded,
+            self._notifier,
+            self._waiters(self._limits.waiters),
+            watch_resend=watch_resend,
+        )
+        methods.put_bidis(shared_watch.bidis())
         self._starters: dict[str, Starter] = {}
         self._local_starts = LocalStarts(self._starters, self._large_requests)
         describe = DescribeService(

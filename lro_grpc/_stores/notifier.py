@@ -7,7 +7,7 @@ the store. That is the whole idea, and the rest follows:
   a slow one costs a flag, for nothing is queued for it.
 * A notice may be early, double, or of a change that the call does not show: it costs a read.
 * A notice may be lost, as those of other processes may, which the store is asked to follow: so a
-  call also reads every ``_POLL_SECONDS`` (R9).
+  call also reads every ``POLL_SECONDS`` (R9).
 * No change comes between the read and the wait: ``watch`` first, then read. A store calls its
   listeners before a read shows the change to be over, so a change after the read wakes the call.
 
@@ -15,6 +15,9 @@ A call may hold changes back, to read less often while an operation reports prog
 not be told of them at all (``ends_only``): thousands of calls that wait for ends then sleep through
 all progress. An end is urgent, and wakes every call at once: of the operation, by its outcome or a
 delete, or of the server. While nothing is watched, the notifier does not listen to the store.
+
+A call that watches many operations has a :class:`Subscriber` of its own for each, in place of a
+subscription.
 """
 
 from __future__ import annotations
@@ -23,12 +26,25 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Protocol
 
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
 
-_POLL_SECONDS = 10.0
+POLL_SECONDS = 10.0
 """The longest time between two reads of a call, whatever notices it gets."""
+
+
+class Subscriber(Protocol):
+    """Is told of changes of one operation. Kept in sets: no two are equal."""
+
+    def notify(self, *, urgent: bool) -> None:
+        """Notes that the operation has changed; does not wait, and raises nothing.
+
+        Args:
+            urgent: Whether the change is not to be held back.
+        """
+        ...
 
 
 class Subscription:
@@ -58,7 +74,7 @@ class Subscription:
         """
         loop = asyncio.get_running_loop()
         begin = loop.time() + pause
-        end = max(begin, loop.time() + min(timeout, _POLL_SECONDS))
+        end = max(begin, loop.time() + min(timeout, POLL_SECONDS))
         while not self._urgent and loop.time() < (until := begin if self._changed else end):
             self._waker = loop.create_future()
             timer = loop.call_at(until, self._wake)
@@ -84,7 +100,7 @@ class Notifier:
         self.draining = False
         """Whether the server stops, so that no call is to wait any more."""
         self._store = store
-        self._subscriptions: dict[tuple[str, bool], set[Subscription]] = {}
+        self._subscribers: dict[tuple[str, bool], set[Subscriber]] = {}
         """By the name of the operation, and whether only its end matters."""
         self._unfollow: dict[str, Callable[[], None]] = {}
         """Functions that end the following of operations that are watched."""
@@ -97,27 +113,36 @@ class Notifier:
             name: The operation's name.
             ends_only: Whether only an end is to wake it: of the operation, or of the server.
         """
-        key, subscription = (name, ends_only), Subscription()
-        if not self._subscriptions:
-            self._unsubscribe = self._store.subscribe(self._on_change)
-        self._subscriptions.setdefault(key, set()).add(subscription)
-        if name not in self._unfollow:
-            self._unfollow[name] = self._store.follow(name, partial(self._on_follow, name))
+        subscription = Subscription()
+        self.subscribe(name, subscription, ends_only=ends_only)
         try:
             yield subscription
         finally:
-            self._subscriptions[key].discard(subscription)
-            if not self._subscriptions[key]:
-                del self._subscriptions[key]
-                if (name, not ends_only) not in self._subscriptions:
-                    self._unfollow.pop(name)()
-            if not self._subscriptions:
-                self._unsubscribe()
+            self.unsubscribe(name, subscription, ends_only=ends_only)
+
+    def subscribe(self, name: str, subscriber: Subscriber, *, ends_only: bool) -> None:
+        """Tells a subscriber of every change from now on, so read after this; see :meth:`watch`."""
+        if not self._subscribers:
+            self._stop_listening = self._store.subscribe(self._on_change)
+        self._subscribers.setdefault((name, ends_only), set()).add(subscriber)
+        if name not in self._unfollow:
+            self._unfollow[name] = self._store.follow(name, partial(self._on_follow, name))
+
+    def unsubscribe(self, name: str, subscriber: Subscriber, *, ends_only: bool) -> None:
+        """Tells a subscriber of nothing more."""
+        key = (name, ends_only)
+        self._subscribers[key].discard(subscriber)
+        if not self._subscribers[key]:
+            del self._subscribers[key]
+            if (name, not ends_only) not in self._subscribers:
+                self._unfollow.pop(name)()
+        if not self._subscribers:
+            self._stop_listening()
 
     def drain(self) -> None:
         """Wakes every call at once, and lets none wait again."""
         self.draining = True
-        for key in self._subscriptions:
+        for key in self._subscribers:
             self._notify(key, urgent=True)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
@@ -132,5 +157,5 @@ class Notifier:
             self._notify((name, True), urgent=True)
 
     def _notify(self, key: tuple[str, bool], *, urgent: bool) -> None:
-        for subscription in self._subscriptions.get(key, ()):
-            subscription.notify(urgent=urgent)
+        for subscriber in self._subscribers.get(key, ()):
+            subscriber.notify(urgent=urgent)

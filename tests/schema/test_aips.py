@@ -141,6 +141,10 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_a_method_has_its_http_path(method: MethodDescriptor) -> None:
     """AIP-127; of a custom method, AIP-136, the path ends with its verb."""
     rule = method.GetOptions().Extensions[annotations_pb2.http]
+    if method.client_streaming:
+        assert method.server_streaming
+        assert not method.GetOptions().HasExtension(annotations_pb2.http)
+        return
     path = rule.get or rule.post or rule.delete
     assert path.startswith("/v1/{")
     if method.name == "SummarizeOperations":
@@ -164,7 +168,10 @@ def test_a_control_method_of_an_operation_answers_with_it() -> None:
     """AIP-136: in a message, for a bare one would be that of a long-running method."""
     service = POOL.FindServiceByName("lro.v1.OperationControlService")
     of_one = [method for method in service.methods if "name" in method.input_type.fields_by_name]
-    assert {m.name for m in service.methods} - {m.name for m in of_one} == {"SummarizeOperations"}
+    assert {m.name for m in service.methods} - {m.name for m in of_one} == {
+        "SummarizeOperations",
+        "WatchOperations",
+    }
     for method in of_one:
         field, *others = method.output_type.fields
         assert bool(others) == (method.name == "DescribeOperation")

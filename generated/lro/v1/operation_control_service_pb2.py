@@ -27,11 +27,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lro.v1 import operation_description_pb2 as lro_dot_v1_dot_operation__description__pb2
 from lro.v1 import operation_summary_pb2 as lro_dot_v1_dot_operation__summary__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a#google/longrunning/operations.proto\x1a\"lro/v1/operation_description.proto\x1a\x1elro/v1/operation_summary.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16PauseOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x17ResumeOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"d\n\x18\x44\x65scribeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x04view\x18\x02 \x01(\x0e\x32 .lro.v1.OperationDescriptionViewB\x04\xe2\x41\x01\x01\"H\n\x1aSummarizeOperationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"E\n\x19TerminateOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x1aTerminateOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"j\n\x15RerunOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"J\n\x16RerunOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation*\x91\x01\n\x18OperationDescriptionView\x12*\n&OPERATION_DESCRIPTION_VIEW_UNSPECIFIED\x10\x00\x12$\n OPERATION_DESCRIPTION_VIEW_BASIC\x10\x01\x12#\n\x1fOPERATION_DESCRIPTION_VIEW_FULL\x10\x02\x32\xb0\x07\n\x17OperationControlService\x12v\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x1e.lro.v1.PauseOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\"\x13/v1/{name=**}:pause:\x01*\x12z\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x1f.lro.v1.ResumeOperationResponse\"&\xda\x41\x04name\x82\xd3\xe4\x93\x02\x19\"\x14/v1/{name=**}:resume:\x01*\x12\x80\x01\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse\"-\xda\x41\x04name\x82\xd3\xe4\x93\x02 \x12\x13/v1/{name=**}:watchb\toperation0\x01\x12\x8d\x01\n\x12TerminateOperation\x12!.lro.v1.TerminateOperationRequest\x1a\".lro.v1.TerminateOperationResponse\"0\xda\x41\x0bname,reason\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=**}:terminate:\x01*\x12v\n\x0eRerunOperation\x12\x1d.lro.v1.RerunOperationRequest\x1a\x1e.lro.v1.RerunOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\"\x13/v1/{name=**}:rerun:\x01*\x12\x7f\n\x11\x44\x65scribeOperation\x12 .lro.v1.DescribeOperationRequest\x1a!.lro.v1.DescribeOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=**}:describe\x12\x94\x01\n\x13SummarizeOperations\x12\".lro.v1.SummarizeOperationsRequest\x1a#.lro.v1.SummarizeOperationsResponse\"4\xda\x41\x06parent\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=**}:summarizeOperationsBa\n\x06lro.v1B\x1cOperationControlServiceProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a#google/longrunning/operations.proto\x1a\x17google/rpc/status.proto\x1a\"lro/v1/operation_description.proto\x1a\x1elro/v1/operation_summary.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16PauseOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x17ResumeOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"c\n\x16WatchOperationsRequest\x12\x13\n\x05names\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tends_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rdropped_names\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\"\x86\x01\n\x17WatchOperationsResponse\x12\x31\n\noperations\x18\x01 \x03(\x0b\x32\x1d.google.longrunning.Operation\x12\x38\n\x14unwatched_operations\x18\x02 \x03(\x0b\x32\x1a.lro.v1.UnwatchedOperation\"E\n\x12UnwatchedOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"d\n\x18\x44\x65scribeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x04view\x18\x02 \x01(\x0e\x32 .lro.v1.OperationDescriptionViewB\x04\xe2\x41\x01\x01\"H\n\x1aSummarizeOperationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06\x66ilter\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"E\n\x19TerminateOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x1aTerminateOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"j\n\x15RerunOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"J\n\x16RerunOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation*\x91\x01\n\x18OperationDescriptionView\x12*\n&OPERATION_DESCRIPTION_VIEW_UNSPECIFIED\x10\x00\x12$\n OPERATION_DESCRIPTION_VIEW_BASIC\x10\x01\x12#\n\x1fOPERATION_DESCRIPTION_VIEW_FULL\x10\x02\x32\x88\x08\n\x17OperationControlService\x12v\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x1e.lro.v1.PauseOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\"\x13/v1/{name=**}:pause:\x01*\x12z\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x1f.lro.v1.ResumeOperationResponse\"&\xda\x41\x04name\x82\xd3\xe4\x93\x02\x19\"\x14/v1/{name=**}:resume:\x01*\x12\x80\x01\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse\"-\xda\x41\x04name\x82\xd3\xe4\x93\x02 \x12\x13/v1/{name=**}:watchb\toperation0\x01\x12V\n\x0fWatchOperations\x12\x1e.lro.v1.WatchOperationsRequest\x1a\x1f.lro.v1.WatchOperationsResponse(\x01\x30\x01\x12\x8d\x01\n\x12TerminateOperation\x12!.lro.v1.TerminateOperationRequest\x1a\".lro.v1.TerminateOperationResponse\"0\xda\x41\x0bname,reason\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=**}:terminate:\x01*\x12v\n\x0eRerunOperation\x12\x1d.lro.v1.RerunOperationRequest\x1a\x1e.lro.v1.RerunOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\"\x13/v1/{name=**}:rerun:\x01*\x12\x7f\n\x11\x44\x65scribeOperation\x12 .lro.v1.DescribeOperationRequest\x1a!.lro.v1.DescribeOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/{name=**}:describe\x12\x94\x01\n\x13SummarizeOperations\x12\".lro.v1.SummarizeOperationsRequest\x1a#.lro.v1.SummarizeOperationsResponse\"4\xda\x41\x06parent\x82\xd3\xe4\x93\x02%\x12#/v1/{parent=**}:summarizeOperationsBa\n\x06lro.v1B\x1cOperationControlServiceProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +46,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['names']._loaded_options = None
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['ends_only']._loaded_options = None
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['ends_only']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['dropped_names']._loaded_options = None
+  _globals['_WATCHOPERATIONSREQUEST'].fields_by_name['dropped_names']._serialized_options = b'\342A\001\001'
   _globals['_DESCRIBEOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DESCRIBEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_DESCRIBEOPERATIONREQUEST'].fields_by_name['view']._loaded_options = None
@@ -77,32 +84,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['DescribeOperation']._serialized_options = b'\332A\004name\202\323\344\223\002\030\022\026/v1/{name=**}:describe'
   _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['SummarizeOperations']._loaded_options = None
   _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['SummarizeOperations']._serialized_options = b'\332A\006parent\202\323\344\223\002%\022#/v1/{parent=**}:summarizeOperations'
-  _globals['_OPERATIONDESCRIPTIONVIEW']._serialized_start=1149
-  _globals['_OPERATIONDESCRIPTIONVIEW']._serialized_end=1294
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=272
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=315
-  _globals['_PAUSEOPERATIONRESPONSE']._serialized_start=317
-  _globals['_PAUSEOPERATIONRESPONSE']._serialized_end=391
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=393
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=437
-  _globals['_RESUMEOPERATIONRESPONSE']._serialized_start=439
-  _globals['_RESUMEOPERATIONRESPONSE']._serialized_end=514
-  _globals['_WATCHOPERATIONREQUEST']._serialized_start=516
-  _globals['_WATCHOPERATIONREQUEST']._serialized_end=559
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=561
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=635
-  _globals['_DESCRIBEOPERATIONREQUEST']._serialized_start=637
-  _globals['_DESCRIBEOPERATIONREQUEST']._serialized_end=737
-  _globals['_SUMMARIZEOPERATIONSREQUEST']._serialized_start=739
-  _globals['_SUMMARIZEOPERATIONSREQUEST']._serialized_end=811
-  _globals['_TERMINATEOPERATIONREQUEST']._serialized_start=813
-  _globals['_TERMINATEOPERATIONREQUEST']._serialized_end=882
-  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_start=884
-  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_end=962
-  _globals['_RERUNOPERATIONREQUEST']._serialized_start=964
-  _globals['_RERUNOPERATIONREQUEST']._serialized_end=1070
-  _globals['_RERUNOPERATIONRESPONSE']._serialized_start=1072
-  _globals['_RERUNOPERATIONRESPONSE']._serialized_end=1146
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=1297
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=2241
+  _globals['_OPERATIONDESCRIPTIONVIEW']._serialized_start=1483
+  _globals['_OPERATIONDESCRIPTIONVIEW']._serialized_end=1628
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=297
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=340
+  _globals['_PAUSEOPERATIONRESPONSE']._serialized_start=342
+  _globals['_PAUSEOPERATIONRESPONSE']._serialized_end=416
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=418
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=462
+  _globals['_RESUMEOPERATIONRESPONSE']._serialized_start=464
+  _globals['_RESUMEOPERATIONRESPONSE']._serialized_end=539
+  _globals['_WATCHOPERATIONREQUEST']._serialized_start=541
+  _globals['_WATCHOPERATIONREQUEST']._serialized_end=584
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=586
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=660
+  _globals['_WATCHOPERATIONSREQUEST']._serialized_start=662
+  _globals['_WATCHOPERATIONSREQUEST']._serialized_end=761
+  _globals['_WATCHOPERATIONSRESPONSE']._serialized_start=764
+  _globals['_WATCHOPERATIONSRESPONSE']._serialized_end=898
+  _globals['_UNWATCHEDOPERATION']._serialized_start=900
+  _globals['_UNWATCHEDOPERATION']._serialized_end=969
+  _globals['_DESCRIBEOPERATIONREQUEST']._serialized_start=971
+  _globals['_DESCRIBEOPERATIONREQUEST']._serialized_end=1071
+  _globals['_SUMMARIZEOPERATIONSREQUEST']._serialized_start=1073
+  _globals['_SUMMARIZEOPERATIONSREQUEST']._serialized_end=1145
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_start=1147
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_end=1216
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_start=1218
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_end=1296
+  _globals['_RERUNOPERATIONREQUEST']._serialized_start=1298
+  _globals['_RERUNOPERATIONREQUEST']._serialized_end=1404
+  _globals['_RERUNOPERATIONRESPONSE']._serialized_start=1406
+  _globals['_RERUNOPERATIONRESPONSE']._serialized_end=1480
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=1631
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=2663
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -181,6 +184,108 @@ class WatchOperationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchOperationResponse: _TypeAlias = WatchOperationResponse  # noqa: Y015
+
+@_typing.final
+class WatchOperationsRequest(_message.Message):
+    """Adds operations to a stream, or drops them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    ENDS_ONLY_FIELD_NUMBER: _builtins.int
+    DROPPED_NAMES_FIELD_NUMBER: _builtins.int
+    ends_only: _builtins.bool
+    """Leaves out of these operations all changes but the end. Their present state
+    is sent all the same.
+    """
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Gives the names of operations to watch from now on, at most 1,000:
+        "[{parent}/]operations/{id}". One that is watched already is added anew.
+        """
+
+    @_builtins.property
+    def dropped_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Gives the names of operations to watch no more, at most 1,000. What is under
+        way of them may still arrive.
+        """
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        ends_only: _builtins.bool = ...,
+        dropped_names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_names", b"dropped_names", "ends_only", b"ends_only", "names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationsRequest: _TypeAlias = WatchOperationsRequest  # noqa: Y015
+
+@_typing.final
+class WatchOperationsResponse(_message.Message):
+    """Holds states of watched operations; nothing, if nothing has happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    UNWATCHED_OPERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operations_pb2.Operation]:
+        """Gives operations as they are at that moment. Set by the server."""
+
+    @_builtins.property
+    def unwatched_operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnwatchedOperation]:
+        """Gives the operations that are not watched, or not any longer, though they
+        are not known to be done. Set by the server.
+        """
+
+    def __init__(
+        self,
+        *,
+        operations: _abc.Iterable[_operations_pb2.Operation] | None = ...,
+        unwatched_operations: _abc.Iterable[Global___UnwatchedOperation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operations", b"operations", "unwatched_operations", b"unwatched_operations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchOperationsResponse: _TypeAlias = WatchOperationsResponse  # noqa: Y015
+
+@_typing.final
+class UnwatchedOperation(_message.Message):
+    """Tells why an operation is not watched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Gives the name of the operation, as it was added."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Gives the error with which WatchOperation of it would have ended, such as
+        NOT_FOUND; RESOURCE_EXHAUSTED if too many are watched.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnwatchedOperation: _TypeAlias = UnwatchedOperation  # noqa: Y015
 
 @_typing.final
 class DescribeOperationRequest(_message.Message):

@@ -53,6 +53,11 @@ class OperationControlServiceStub(object):
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.SerializeToString,
                 response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.FromString,
                 _registered_method=True)
+        self.WatchOperations = channel.stream_stream(
+                '/lro.v1.OperationControlService/WatchOperations',
+                request_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsRequest.SerializeToString,
+                response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsResponse.FromString,
+                _registered_method=True)
         self.TerminateOperation = channel.unary_unary(
                 '/lro.v1.OperationControlService/TerminateOperation',
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.SerializeToString,
@@ -111,6 +116,25 @@ class OperationControlServiceServicer(object):
         stream, watch again. Over HTTP each state is a server-sent event, whose data
         is the operation.
         See https://google.aip.dev/136.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchOperations(self, request_iterator, context):
+        """Streams many operations, as WatchOperation does one: for a client that waits
+        for a thousand of them at once. It adds and drops operations while the
+        stream lasts. Of each it is sent the present state at once, the latest state
+        after each change, and the terminal state, after which the operation is not
+        watched any more. States in between may be left out; the terminal one never
+        is. An operation that cannot be watched, or not any longer, ends with an
+        error of its own, and the stream goes on. A stream on which nothing happens
+        is sent an empty response now and then. It ends once the client has closed
+        its side and nothing is watched, or if nothing is watched for a minute; with
+        UNAVAILABLE when the server goes down. To go on after a broken stream, add
+        what is not done to another one.
+        It streams both ways, and so has no path over HTTP.
+        See https://google.aip.dev/127.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +213,11 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
                     servicer.WatchOperation,
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.FromString,
                     response_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.SerializeToString,
+            ),
+            'WatchOperations': grpc.stream_stream_rpc_method_handler(
+                    servicer.WatchOperations,
+                    request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsRequest.FromString,
+                    response_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsResponse.SerializeToString,
             ),
             'TerminateOperation': grpc.unary_unary_rpc_method_handler(
                     servicer.TerminateOperation,
@@ -294,6 +323,33 @@ class OperationControlService(object):
             '/lro.v1.OperationControlService/WatchOperation',
             lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.SerializeToString,
             lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchOperations(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/lro.v1.OperationControlService/WatchOperations',
+            lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsRequest.SerializeToString,
+            lro_dot_v1_dot_operation__control__service__pb2.WatchOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,21 @@ class OperationControlServiceStub:
     is the operation.
     See https://google.aip.dev/136.
     """
+    WatchOperations: _grpc.StreamStreamMultiCallable[_operation_control_service_pb2.WatchOperationsRequest, _operation_control_service_pb2.WatchOperationsResponse]
+    """Streams many operations, as WatchOperation does one: for a client that waits
+    for a thousand of them at once. It adds and drops operations while the
+    stream lasts. Of each it is sent the present state at once, the latest state
+    after each change, and the terminal state, after which the operation is not
+    watched any more. States in between may be left out; the terminal one never
+    is. An operation that cannot be watched, or not any longer, ends with an
+    error of its own, and the stream goes on. A stream on which nothing happens
+    is sent an empty response now and then. It ends once the client has closed
+    its side and nothing is watched, or if nothing is watched for a minute; with
+    UNAVAILABLE when the server goes down. To go on after a broken stream, add
+    what is not done to another one.
+    It streams both ways, and so has no path over HTTP.
+    See https://google.aip.dev/127.
+    """
     TerminateOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]
     """Ends an operation by force, whatever its handler does: it fails at once,
     with the code ABORTED and the reason OPERATION_TERMINATED. It is for
@@ -132,6 +147,21 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     stream, watch again. Over HTTP each state is a server-sent event, whose data
     is the operation.
     See https://google.aip.dev/136.
+    """
+    WatchOperations: _aio.StreamStreamMultiCallable[_operation_control_service_pb2.WatchOperationsRequest, _operation_control_service_pb2.WatchOperationsResponse]  # type: ignore[assignment]
+    """Streams many operations, as WatchOperation does one: for a client that waits
+    for a thousand of them at once. It adds and drops operations while the
+    stream lasts. Of each it is sent the present state at once, the latest state
+    after each change, and the terminal state, after which the operation is not
+    watched any more. States in between may be left out; the terminal one never
+    is. An operation that cannot be watched, or not any longer, ends with an
+    error of its own, and the stream goes on. A stream on which nothing happens
+    is sent an empty response now and then. It ends once the client has closed
+    its side and nothing is watched, or if nothing is watched for a minute; with
+    UNAVAILABLE when the server goes down. To go on after a broken stream, add
+    what is not done to another one.
+    It streams both ways, and so has no path over HTTP.
+    See https://google.aip.dev/127.
     """
     TerminateOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]  # type: ignore[assignment]
     """Ends an operation by force, whatever its handler does: it fails at once,
@@ -219,6 +249,27 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         stream, watch again. Over HTTP each state is a server-sent event, whose data
         is the operation.
         See https://google.aip.dev/136.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchOperations(
+        self,
+        request_iterator: _MaybeAsyncIterator[_operation_control_service_pb2.WatchOperationsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operation_control_service_pb2.WatchOperationsResponse], _abc.AsyncIterator[_operation_control_service_pb2.WatchOperationsResponse]]:
+        """Streams many operations, as WatchOperation does one: for a client that waits
+        for a thousand of them at once. It adds and drops operations while the
+        stream lasts. Of each it is sent the present state at once, the latest state
+        after each change, and the terminal state, after which the operation is not
+        watched any more. States in between may be left out; the terminal one never
+        is. An operation that cannot be watched, or not any longer, ends with an
+        error of its own, and the stream goes on. A stream on which nothing happens
+        is sent an empty response now and then. It ends once the client has closed
+        its side and nothing is watched, or if nothing is watched for a minute; with
+        UNAVAILABLE when the server goes down. To go on after a broken stream, add
+        what is not done to another one.
+        It streams both ways, and so has no path over HTTP.
+        See https://google.aip.dev/127.
         """
 
     @_abc_1.abstractmethod

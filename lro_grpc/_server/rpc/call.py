@@ -18,7 +18,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -243,3 +251,6 @@ Behavior = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
 
 StreamBehavior = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
 """One method of a service that answers with a stream; each message is made when it can be sent."""
+
+BidiBehavior = Callable[[AsyncIterator[bytes], Call], AsyncGenerator[bytes, None]]
+"""One method of a service that is sent a stream, too; each request is read when it comes for it."""

@@ -9,7 +9,8 @@ of the operations. The differences between the two kinds of gRPC server end here
 * ``grpc.server`` calls a handler **in a thread of its pool**: it submits the method to the loop,
   and blocks until the answer is there. gRPC cannot cancel a thread, so a callback of the RPC
   cancels the method on the loop. A stream is handed over one message at a time: the method goes on
-  when the thread comes back for more, so a slow reader holds up nothing but its own stream.
+  when the thread comes back for more, so a slow reader holds up nothing but its own stream. What a
+  caller streams is read by one more thread, which begins when the method comes for a request.
 
 On either, an error becomes the status of the RPC once, in :mod:`lro_grpc._server.rpc.status`.
 
@@ -31,7 +32,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import queue
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -41,8 +42,9 @@ from google.protobuf.message import Message
 
 from lro_grpc._errors import LIBRARY_DOMAIN, UnavailableError
 from lro_grpc._operation.size import READ_AT_ONCE
+from lro_grpc._runtime.threads import start_thread
 from lro_grpc._runtime.turns import Pace
-from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
+from lro_grpc._server.rpc.call import Behavior, BidiBehavior, Call, StreamBehavior, Waiters
 from lro_grpc._server.rpc.status import abort_arguments
 
 T = TypeVar("T")
@@ -72,7 +74,14 @@ class StreamMethod(_Method):
     behavior: StreamBehavior
 
 
-RpcMethod = UnaryMethod | StreamMethod
+@dataclass(frozen=True, slots=True, eq=False)
+class BidiMethod(_Method):
+    """A method that is sent a stream of requests, and gives a stream of answers."""
+
+    behavior: BidiBehavior
+
+
+RpcMethod = UnaryMethod | StreamMethod | BidiMethod
 
 
 class Submit(Protocol):
@@ -104,15 +113,30 @@ def not_started(method: RpcMethod) -> UnaryMethod:
 def _with_messages(method: RpcMethod) -> RpcMethod:
     """Returns a method whose behavior takes and gives messages, in place of bytes."""
     parse: Callable[[bytes], Any] = method.response.FromString
+
+    async def parsed(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[Any, None]:
+        async with contextlib.aclosing(stream) as bodies:
+            async for body in bodies:
+                yield parse(body)
+
+    async def serialized(requests: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
+        async for request in requests:
+            yield request.SerializeToString()
+
     if isinstance(method, StreamMethod):
         stream = method.behavior
 
-        async def answers(request: Any, call: Call) -> AsyncGenerator[Any, None]:
-            async with contextlib.aclosing(stream(request.SerializeToString(), call)) as bodies:
-                async for body in bodies:
-                    yield parse(body)
+        def answers(request: Any, call: Call) -> AsyncGenerator[Any, None]:
+            return parsed(stream(request.SerializeToString(), call))
 
         return replace(method, behavior=answers)
+    if isinstance(method, BidiMethod):
+        bidi = method.behavior
+
+        def answers_to_all(requests: AsyncIterator[Any], call: Call) -> AsyncGenerator[Any, None]:
+            return parsed(bidi(serialized(requests), call))
+
+        return replace(method, behavior=answers_to_all)
     behavior = method.behavior
 
     async def answer(request: Any, call: Call) -> Any:
@@ -148,7 +172,7 @@ class MethodHandlers(grpc.GenericRpcHandler):
         has_started = method.behavior is not _refuse
         if self._messages and has_started:
             method = _with_messages(method)
-        made = self._stream(method) if isinstance(method, StreamMethod) else self._unary(method)
+        made = self._unary(method) if isinstance(method, UnaryMethod) else self._stream(method)
         if has_started:
             self._made[name] = made
         return made
@@ -158,6 +182,26 @@ class MethodHandlers(grpc.GenericRpcHandler):
         size = body.ByteSize() if self._messages else len(body)
         if size > READ_AT_ONCE:
             await self._pace.keep()
+
+    async def _answers(
+        self, method: StreamMethod | BidiMethod, sent: Any, call: Call
+    ) -> AsyncGenerator[Any, None]:
+        """Begins to answer a call with a stream.
+
+        Args:
+            method: The method.
+            sent: The request's body; of a caller that streams an async iterator of bodies.
+            call: The call.
+        """
+        if isinstance(method, BidiMethod):
+            return method.behavior(self._in_turn(sent), call)
+        await self._begin_in_turn(sent)
+        return method.behavior(sent, call)
+
+    async def _in_turn(self, bodies: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+        async for body in bodies:
+            await self._begin_in_turn(body)
+            yield body
 
     def _serializers(self, method: RpcMethod) -> dict[str, Any]:
         """Returns what turns the bytes of a method into messages and back, for gRPC to call."""
@@ -172,7 +216,7 @@ class MethodHandlers(grpc.GenericRpcHandler):
         """Returns the handler of a method that gives one answer."""
         raise NotImplementedError
 
-    def _stream(self, method: StreamMethod) -> Handler:
+    def _stream(self, method: StreamMethod | BidiMethod) -> Handler:
         """Returns the handler of a method that gives a stream of answers."""
         raise NotImplementedError
 
@@ -207,14 +251,13 @@ class AioHandlers(MethodHandlers):
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
-    def _stream(self, method: StreamMethod) -> Handler:
+    def _stream(self, method: StreamMethod | BidiMethod) -> Handler:
         # This is not made of the generator below: of two, one within the other, Python can close
         # neither when a loop has ended with its tasks.
-        async def write(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        async def write(sent: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             call = Call(context, method.name, self._streams)
             try:
-                await self._begin_in_turn(body)
-                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                async with contextlib.aclosing(await self._answers(method, sent, call)) as messages:
                     while True:
                         message = await _or_abort(anext(messages, None), method, context, call)
                         await _send_headers_async(call, context)
@@ -225,12 +268,11 @@ class AioHandlers(MethodHandlers):
                 call.end()
 
         async def iterate(
-            body: Any, context: grpc.aio.ServicerContext[Any, Any]
+            sent: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncGenerator[Any, None]:
             call = Call(context, method.name, self._streams)
             try:
-                await self._begin_in_turn(body)
-                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                async with contextlib.aclosing(await self._answers(method, sent, call)) as messages:
                     while True:
                         message = await _or_abort(anext(messages, None), method, context, call)
                         await _send_headers_async(call, context)
@@ -243,7 +285,14 @@ class AioHandlers(MethodHandlers):
         # An interceptor sees what a generator yields, not what is written. But gRPC closes no
         # generator when the caller is gone: it is left to Python to find.
         handle: Any = iterate if self._messages else write
-        return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
+        return _stream_handler(method)(handle, **self._serializers(method))
+
+
+def _stream_handler(method: StreamMethod | BidiMethod) -> Callable[..., Handler]:
+    """Returns what makes gRPC's handler of a method that gives a stream of answers."""
+    if isinstance(method, BidiMethod):
+        return grpc.stream_stream_rpc_method_handler
+    return grpc.unary_stream_rpc_method_handler
 
 
 async def _send_headers_async(call: Call, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -311,28 +360,29 @@ class SyncHandlers(MethodHandlers):
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
-    def _stream(self, method: StreamMethod) -> Handler:
-        async def serve(body: bytes, call: Call, handover: _Handover) -> None:
+    def _stream(self, method: StreamMethod | BidiMethod) -> Handler:
+        async def serve(sent: Any, call: Call, handover: _Handover) -> None:
             try:
-                await self._begin_in_turn(body)
-                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                async with contextlib.aclosing(await self._answers(method, sent, call)) as messages:
                     async for message in messages:
                         await handover.give(message)
             finally:
                 call.end()
 
-        def handle(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def handle(sent: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(context, method.name, self._waiters)
             handover = _Handover()
+            if isinstance(method, BidiMethod):
+                sent = _read_in_threads(sent)
             with _aborting(method, context, call):
-                serving = self._begin(serve(body, call, handover), context)
+                serving = self._begin(serve(sent, call, handover), context)
                 serving.add_done_callback(lambda _: handover.end())
                 for message in handover:
                     _send_headers(call, context)
                     yield message
                 serving.result()
 
-        return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
+        return _stream_handler(method)(handle, **self._serializers(method))
 
     def _begin(
         self, answer: Coroutine[Any, Any, T], context: grpc.ServicerContext
@@ -346,6 +396,34 @@ class SyncHandlers(MethodHandlers):
         if not context.add_callback(drop):
             drop()
         return answering
+
+
+async def _read_in_threads(requests: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    """Gives the requests of a stream to the event loop, each when it comes for it.
+
+    Each is read by a thread of its own: one at a time, which ends with the RPC if no more comes.
+    """
+    loop = asyncio.get_running_loop()
+
+    def read(arrived: asyncio.Future[Any]) -> None:
+        try:
+            request = next(requests, None)
+        except Exception:  # noqa: BLE001 - so gRPC says that the RPC is over
+            request = None
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_settle, arrived, request)
+
+    while True:
+        arrived: asyncio.Future[Any] = loop.create_future()
+        start_thread("lro-requests", read, arrived)
+        if (request := await arrived) is None:
+            return
+        yield request
+
+
+def _settle(arrived: asyncio.Future[Any], request: Any) -> None:
+    if not arrived.done():
+        arrived.set_result(request)
 
 
 _Taken = concurrent.futures.Future[None]

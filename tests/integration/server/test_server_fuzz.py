@@ -15,12 +15,14 @@ import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2, empty_pb2
+from google.rpc import code_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_harness import (
     FLEET,
     OPERATIONS,
     PARENT,
+    SECONDS,
     Failure,
     Instance,
     Server,
@@ -254,6 +256,42 @@ def test_whatever_is_sent_is_answered_or_refused_for_a_reason(
     started = message.operation if method == RERUN else message
     if method in (CREATE, RERUN) and started.name:
         fuzzed.server.done(started.name)  # so that nothing changes any more
+
+
+SHARED_WATCH = f"/{CONTROL}/WatchOperations"
+NAMES = st.lists(TEXT, max_size=5)
+WATCHES = st.builds(
+    control.WatchOperationsRequest, names=NAMES, ends_only=st.booleans(), dropped_names=NAMES
+)
+
+
+@FUZZING
+@given(
+    sent=st.lists(
+        WATCHES.map(lambda one: one.SerializeToString()) | changed(WATCHES) | st.binary(max_size=60)
+    )
+)
+def test_whatever_is_sent_on_one_stream_each_name_is_answered_or_the_stream_is_refused(
+    fuzzed: Fuzzed, sent: list[bytes]
+) -> None:
+    """Every operation there is done."""
+    call = fuzzed.server.channel.stream_stream(SHARED_WATCH)
+    try:
+        answers = [
+            control.WatchOperationsResponse.FromString(one)
+            for one in call(iter(sent), timeout=SECONDS)
+        ]
+    except grpc.RpcError as error:
+        assert_documented(failure_of(error), {INVALID})
+        return
+    added = [n for one in sent for n in control.WatchOperationsRequest.FromString(one).names]
+    answered = {operation.name for answer in answers for operation in answer.operations}
+    unwatched = [one for answer in answers for one in answer.unwatched_operations]
+    assert {one.error.code for one in unwatched} <= {
+        code_pb2.INVALID_ARGUMENT,
+        code_pb2.NOT_FOUND,
+    }
+    assert answered | {one.name for one in unwatched} == {*added}
 
 
 @pytest.fixture(scope="module")

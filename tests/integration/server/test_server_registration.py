@@ -523,6 +523,7 @@ def test_what_is_added_twice_is_refused(stack: str) -> None:
         f"/{FLEET}/CreateInstance",
         "/google.longrunning.Operations/GetOperation",
         "/lro.v1.OperationControlService/WatchOperation",
+        "/lro.v1.OperationControlService/WatchOperations",
     ],
 )
 def test_add_method_refuses_what_is_served_already(stack: str, method: str) -> None:

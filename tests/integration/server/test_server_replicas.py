@@ -70,7 +70,7 @@ def replicas(
     serve: Callable[..., Server],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Replicas]:
-    monkeypatch.setattr(notifier, "_POLL_SECONDS", HOUR.total_seconds())
+    monkeypatch.setattr(notifier, "POLL_SECONDS", HOUR.total_seconds())
     replicas = Replicas(serve, with_options(postgres, **request.param))
     yield replicas
     for one in replicas.both:
