@@ -7,9 +7,9 @@ that the queue has, or, without any, whatever the store finds. A method that cou
 turn after the others, so that none starves. An operation whose notice was lost waits for a sweep at
 most (R9).
 
-In a store of its own, it expects a start: the claim waits in the store behind that, and both are
-made in one commit. Where other processes share the store, each claims for itself what it has
-started, as long as it has a slot for it. Of the rest it lets the others know.
+It expects a start: the claim waits in the store behind that, and both are made in one commit. Where
+other processes share the store, each claims for itself what it has started, as long as it has a
+slot for it. Of the rest it lets the others know.
 
 A lease begins with the claim, and an attempt with its answer, which takes long where operations are
 large and many. So a claim is of no more of them than take a small part of a lease, as far as the
@@ -88,8 +88,9 @@ class InProcess(WorkbenchEngine):
         """The slots that neither an attempt has nor a claim that is under way."""
         self._at_once = dict.fromkeys(handlers, _FIRST_CLAIM)
         """The most operations of each method that are claimed at once."""
-        self._claiming: set[str] = set()
-        """The names of operations whose claims are under way."""
+        self._claiming: dict[str, Record | None] = {}
+        """The names of operations whose claims are under way; with the record of one that has been
+        created meanwhile."""
 
     async def start(self) -> int:
         """Takes over the operations of a former process, and begins to claim.
@@ -125,8 +126,7 @@ class InProcess(WorkbenchEngine):
 
         It is claimed by its name as soon as it is stored, if a slot is free for it.
         """
-        can_claim = self.workbench.store.exclusive and self._free.get(record.method, 0) > 0
-        if can_claim and record.is_ready and not record.queue_order:
+        if self._free.get(record.method, 0) > 0 and record.is_ready and not record.queue_order:
             self._queue.add(record)
 
     def _on_change(self, before: Record | None, record: Record) -> None:
@@ -136,6 +136,7 @@ class InProcess(WorkbenchEngine):
         if not record.claimable:
             return
         if before is None and record.name in self._claiming:
+            self._claiming[record.name] = record
             return  # it was expected
         if self.workbench.is_shutdown_announced and before is not None and before.lease_expire_time:
             self._queue.leave_out_given_back(record)
@@ -181,7 +182,7 @@ class InProcess(WorkbenchEngine):
 
     async def _claim_named(self, method: str, names: Mapping[str, Micros]) -> None:
         self._free[method] -= len(names)
-        self._claiming.update(names)
+        self._claiming.update(dict.fromkeys(names))
         begin = self.workbench.clock.monotonic()
         try:
             answers = await self.workbench.claim(
@@ -192,13 +193,15 @@ class InProcess(WorkbenchEngine):
             self._try_again(method, names)
             raise
         finally:
-            self._claiming.difference_update(names)
+            created = {name: self._claiming.pop(name) for name in names}
         self._claim_took(method, len(names), begin)
         late = {}
         for (name, scheduled_time), answer in zip(names.items(), answers, strict=True):
             self._claimed(method, name, answer)
             if isinstance(answer, UnavailableError):
                 late[name] = scheduled_time
+            elif isinstance(answer, OperationNotFoundError) and (record := created[name]):
+                self._queue.add(record)  # the store has looked for it too early
         self._try_again(method, late)
 
     def _try_again(self, method: str, names: Mapping[str, Micros]) -> None:

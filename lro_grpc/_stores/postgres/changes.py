@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lro_grpc._errors import LroError, UnavailableError
@@ -65,7 +65,7 @@ class _Contention:
 
 
 @dataclass
-class _WaitingChange:
+class WaitingChange:
     """One change of a call, until it is made."""
 
     call: _Call
@@ -100,23 +100,37 @@ class Changes:
         self._parts = parts
         self._session = session
         self._loop = asyncio.get_running_loop()
-        self._aside: dict[str, list[_WaitingChange]] = {}
+        self._aside: dict[str, list[WaitingChange]] = {}
         """The changes that wait to be made again, by the names of contended operations."""
         self._answers: set[asyncio.Future[object]] = set()
         """Those that calls wait for."""
-        self._groups = Groups[_WaitingChange]("lro-postgres-changes", self._change, MOST_CALLS)
+        self._groups = Groups[WaitingChange]("lro-postgres-changes", self._change, MOST_CALLS)
 
-    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
-        """Applies events; see ``Store.apply_all``."""
+    async def apply_all(
+        self, changes: Sequence[Change], takes: Callable[[WaitingChange], bool]
+    ) -> Sequence[Record | LroError]:
+        """Applies events; see ``Store.apply_all``.
+
+        Args:
+            changes: The operations' names, and the events.
+            takes: Takes a change of an operation that is not there yet, and returns whether it did:
+                it makes the change along with the operation, or adds it here when that is there.
+        """
         if not changes:
             return []
         call = _Call(len(changes))
         for index, (name, event) in enumerate(changes):
-            self._groups.add(_WaitingChange(call, index, name, event))
+            change = WaitingChange(call, index, name, event)
+            if not takes(change):
+                self.add(change)
         self._answers.add(call.answer)
         call.answer.add_done_callback(self._answers.discard)
         outcomes: Sequence[Record | LroError] = await call.answer
         return outcomes
+
+    def add(self, change: WaitingChange) -> None:
+        """Takes one change of a call."""
+        self._groups.add(change)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
@@ -127,12 +141,12 @@ class Changes:
         finally:
             await self._session.close()
 
-    async def _change(self, group: Sequence[_WaitingChange]) -> None:
+    async def _change(self, group: Sequence[WaitingChange]) -> None:
         left = group
         while left := [change for change in left if not self._is_set_aside(change)]:
             left = await self._try(left)
 
-    async def _try(self, changes: Sequence[_WaitingChange]) -> Sequence[_WaitingChange]:
+    async def _try(self, changes: Sequence[WaitingChange]) -> Sequence[WaitingChange]:
         """Makes some changes, and returns those for which there was no room."""
         try:
             result = await compare_and_set(
@@ -155,8 +169,8 @@ class Changes:
             await self._change_in_halves(changes)
             return ()
         self._parts.publish(result.stored, result.transitions)
-        contended: dict[str, list[_WaitingChange]] = {name: [] for name in result.contended}
-        left: list[_WaitingChange] = []
+        contended: dict[str, list[WaitingChange]] = {name: [] for name in result.contended}
+        left: list[WaitingChange] = []
         for change, outcome in zip(changes, result.outcomes, strict=True):
             if change.name in contended:
                 contended[change.name].append(change)
@@ -170,12 +184,12 @@ class Changes:
             await self._parts.time.try_to_measure()
         return left
 
-    async def _change_in_halves(self, changes: Sequence[_WaitingChange]) -> None:
+    async def _change_in_halves(self, changes: Sequence[WaitingChange]) -> None:
         middle = len(changes) // 2
         await self._change(changes[:middle])
         await self._change(changes[middle:])
 
-    def _is_set_aside(self, change: _WaitingChange) -> bool:
+    def _is_set_aside(self, change: WaitingChange) -> bool:
         """Returns whether a change waits with others of its operation, and lines it up there."""
         aside = self._aside.get(change.name)
         if aside is None:
@@ -183,7 +197,7 @@ class Changes:
         aside.append(change)
         return True
 
-    def _set_aside(self, name: str, changes: list[_WaitingChange]) -> None:
+    def _set_aside(self, name: str, changes: list[WaitingChange]) -> None:
         """Has the changes of a contended operation wait for a moment."""
         self._parts.remembered.drop(name)
         now = self._loop.time()

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation.events import Claim, Heartbeat
+from lro_grpc._operation.events import Claim, Event, Heartbeat
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.portions import portions_to_write
@@ -95,7 +95,7 @@ async def compare_and_set(
     changed = next(portions_to_write(all_changed, size_of_change), ())
     left.update(change.after.name for change in all_changed[len(changed) :])
     stored: Collection[str] = ()
-    lease = _shortest_lease(changes)
+    lease = shortest_lease(event for _, event in changes)
     if changed:
         stored = await table.change(on, changed, at, time.tolerance(lease))
     is_untimely = bool(changed) and not stored
@@ -119,6 +119,7 @@ async def compare_and_set(
     )
 
 
-def _shortest_lease(changes: Iterable[Change]) -> int:
-    leases = (event.lease for _, event in changes if isinstance(event, (Claim, Heartbeat)))
+def shortest_lease(events: Iterable[Event]) -> int:
+    """Returns the shortest lease that some events give, in microseconds."""
+    leases = (event.lease for event in events if isinstance(event, (Claim, Heartbeat)))
     return min(leases, default=_LONGEST_LEASE)

@@ -4,14 +4,24 @@ A record is kept out by a *rival*, which has its name, its request or its exclus
 for one that is not committed yet. Groups are sorted by these, so that they wait in one order; the
 server breaks up what is left. A rival that is stored decides: its call gets the same operation, if
 the request is the same one, or else the error.
+
+A process that has room for what it starts claims that at once, by its name. Such a claim waits for
+the record here, and is stored along with it: nobody sees the row before, so nobody else may have
+it. The server checks the time of the lease, and a row that it keeps out for that is stored without.
+Other changes of a record that is not there yet are made as soon as it is.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterator, Sequence
 
-from lro_grpc._errors import LroError
+from lro_grpc._errors import LroError, UnavailableError
+from lro_grpc._operation.events import Claim, apply_safely
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Micros
+from lro_grpc._stores.postgres.changes import Changes, WaitingChange
+from lro_grpc._stores.postgres.compare_and_set import shortest_lease
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.failures import RefusedError, unavailable
 from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
@@ -31,6 +41,43 @@ class _Creation(Answered):
     def __init__(self, record: Record) -> None:
         super().__init__()
         self.record = record
+        self.changes: list[WaitingChange] = []
+        """Those that wait for it."""
+        self.claimed: Record | None = None
+        """The record after the first of these, if that is a claim and can be stored with it."""
+        self.is_under_way = False
+        """Whether it is its turn, or was."""
+        self.is_tried = False
+        """Whether it was to be stored, and was not."""
+
+    def claim(self, now: Micros) -> Claim | None:
+        """Applies the claim that waits, and returns it; None if nothing is claimed."""
+        self.claimed = None
+        if self.is_tried or not self.changes or self.changes[0].is_over:
+            return None
+        event = self.changes[0].event
+        if not isinstance(event, Claim):
+            return None
+        outcome = apply_safely(event, self.record, now)
+        if isinstance(outcome, LroError) or not outcome.lease_expire_time:
+            return None
+        self.claimed = outcome
+        return event
+
+    def stored(self) -> None:
+        """Gives the record to its caller, and to the one who has claimed it."""
+        if self.claimed is not None:
+            change = self.changes.pop(0)
+            change.call.settle(change.index, self.claimed)
+        self.give(self.record)
+
+    def fail(self, error: Exception) -> None:
+        """Answers it with an error; with an outage the changes, too, that may have been made."""
+        super().fail(error)
+        if isinstance(error, UnavailableError):
+            for change in self.changes:
+                change.fail(error)
+            self.changes.clear()
 
 
 class Creations:
@@ -39,19 +86,36 @@ class Creations:
     Args:
         parts: The parts of the store.
         session: A session for this alone.
+        changes: Makes the changes of records that are there.
     """
 
-    def __init__(self, parts: WriterParts, session: Session) -> None:
+    def __init__(self, parts: WriterParts, session: Session, changes: Changes) -> None:
         self._parts = parts
         self._session = session
+        self._changes = changes
+        self._by_name: dict[str, _Creation] = {}
+        """The calls that wait or are under way."""
         self._groups = Groups[_Creation]("lro-postgres-creates", self._create, MOST_CALLS)
 
     async def create(self, record: Record) -> Record:
         """Stores a new record; see ``Store.create``."""
         call = _Creation(record)
         self._groups.add(call)
-        stored: Record = await call.answer
+        self._by_name.setdefault(record.name, call)
+        try:
+            stored: Record = await call.answer
+        except asyncio.CancelledError:
+            if not call.is_under_way:  # nor will it ever be
+                self._let_go(call)
+            raise
         return stored
+
+    def takes(self, change: WaitingChange) -> bool:
+        """Takes a change of an operation that is being made; returns whether there is one."""
+        call = self._by_name.get(change.name)
+        if call is not None:
+            call.changes.append(change)
+        return call is not None
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
@@ -61,9 +125,22 @@ class Creations:
             await self._session.close()
 
     async def _create(self, group: Sequence[_Creation]) -> None:
-        # One statement stores a portion: if it is refused, none of its records is stored.
-        for portion in portions_to_write(group, lambda call: call.record.large_bytes):
-            await self._create_portion(portion)
+        for call in group:
+            call.is_under_way = True
+        try:
+            # One statement stores a portion: if it is refused, none of its records is stored.
+            for portion in portions_to_write(group, lambda call: call.record.large_bytes):
+                await self._create_portion(portion)
+        finally:
+            for call in group:
+                self._let_go(call)
+
+    def _let_go(self, call: _Creation) -> None:
+        """Has the changes made that have waited for a record: it is there, or never will be."""
+        if self._by_name.get(call.record.name) is call:
+            del self._by_name[call.record.name]
+        for change in call.changes:
+            self._changes.add(change)
 
     async def _create_portion(self, portion: Sequence[_Creation]) -> None:
         try:
@@ -81,8 +158,11 @@ class Creations:
         waiting = list(group)
         for _ in range(_MOST_ROUNDS):
             first, later = _distinct(waiting)
-            records = [call.record for call in first]
-            stored = await self._parts.table.insert(self._session, records)
+            now = self._parts.time.now()
+            claims = [claim for call in first if (claim := call.claim(now))]
+            tolerance = self._parts.time.tolerance(shortest_lease(claims))
+            rows = [call.claimed or call.record for call in first]
+            stored = await self._parts.table.insert(self._session, rows, now, tolerance)
             lost = [*self._stored(first, stored), *later]
             if not lost:
                 return
@@ -98,14 +178,23 @@ class Creations:
     ) -> Iterator[_Creation]:
         """Answers the calls whose records are stored, and yields the others."""
         made = [call for call in creations if call.record.name in stored]
-        records = [call.record for call in made]
+        rows = [call.claimed or call.record for call in made]
         self._parts.publish(
-            [Known(first_version(record), record) for record in records],
-            [(None, record) for record in records],
+            [Known(first_version(row), row) for row in rows],
+            [transition for call in made for transition in _transitions(call)],
         )
         for call in made:
-            call.give(call.record)
-        yield from (call for call in creations if call.record.name not in stored)
+            call.stored()
+        for call in creations:
+            if call.record.name not in stored:
+                call.is_tried = True
+                yield call
+
+
+def _transitions(call: _Creation) -> Iterator[tuple[Record | None, Record]]:
+    yield None, call.record
+    if call.claimed is not None:
+        yield call.record, call.claimed
 
 
 def _distinct(

@@ -117,6 +117,7 @@ class Groups(Generic[C]):
                 taken = [self._waiting.popleft() for _ in range(number)]
                 if group := [call for call in taken if not call.is_over]:
                     await self._make_one(group)
+                    await asyncio.sleep(0)  # those that were just answered may have more for it
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
             for call in self._waiting:

@@ -153,6 +153,7 @@ class Statements:
             f" SELECT version, phase, {new_values(3)}"
             f" FROM unnest($1::int8[], $2::int2[], {_arrays(COLUMNS, 3)})"
             f" AS v(version, phase, {columns})"
+            f" WHERE phase <> {LEASED} OR {_is_timely(3 + len(COLUMNS))}"
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         # The same, where some have labels.
@@ -348,9 +349,13 @@ def _free(table: str, first: int) -> str:
     """
     return (
         f"WITH free AS MATERIALIZED (SELECT name, version FROM {table} WHERE name = ANY($1)"
-        f" AND abs(${first}::int8 - {MICROS}) <= ${first + 1}::int8"
-        " FOR NO KEY UPDATE SKIP LOCKED)"
+        f" AND {_is_timely(first)} FOR NO KEY UPDATE SKIP LOCKED)"
     )
+
+
+def _is_timely(first: int) -> str:
+    """Returns the condition that a change is for the server's time; see ``_free``."""
+    return f"abs(${first}::int8 - {MICROS}) <= ${first + 1}::int8"
 
 
 def _completing(outbox: str, first: int) -> str:

@@ -256,14 +256,23 @@ class Table:
                 self._damage.forget(name)  # somebody may have mended it
         return found
 
-    async def insert(self, on: Fetching, records: Sequence[Record]) -> Collection[str]:
+    async def insert(
+        self, on: Fetching, records: Sequence[Record], now: int, tolerance: int
+    ) -> Collection[str]:
         """Adds new rows by one statement, and returns the names of those that are there now.
 
         One is not if another row has its name, its request or its exclusive target.
+
+        Args:
+            on: What carries the statement out.
+            records: The records.
+            now: The time that leases were given for.
+            tolerance: How far it may be off by the server's clock: beyond that no row with a lease
+                is added.
         """
         has_labels = any(record.labels for record in records)
         insert = self._statements.insert_labelled if has_labels else self._statements.insert
-        rows = await on.fetch(insert, *arrays_of(records))
+        rows = await on.fetch(insert, *arrays_of(records), now, tolerance)
         return {text_from(name) for (name,) in rows}
 
     async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found[Known]:

@@ -2,7 +2,7 @@
 
 Each of the three has a connection to itself, and makes the calls that wait together (``grouping``):
 
-* ``creations``: one statement stores a group of new records.
+* ``creations``: one statement stores a group of new records, and the claims of these that wait.
 * ``changes``: a group of changes is applied to records in memory, and stored by one statement.
 * ``claims``: a transaction holds the rows that it has found until they are claimed.
 
@@ -63,8 +63,8 @@ class Writer:
         claiming: Session,
         on_passed_over: Callable[[str], None],
     ) -> None:
-        self._creations = Creations(parts, creating)
         self._changes = Changes(parts, changing)
+        self._creations = Creations(parts, creating, self._changes)
         self._claims = Claims(parts, claiming, on_passed_over)
         self._closing = False
 
@@ -76,7 +76,7 @@ class Writer:
         """Applies events; see ``Store.apply_all``."""
         if self._closing:  # those that are set aside are still made
             raise closed()
-        return await self._changes.apply_all(changes)
+        return await self._changes.apply_all(changes, self._creations.takes)
 
     async def claim(
         self,
