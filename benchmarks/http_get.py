@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import grpc.aio
 from starlette.applications import Starlette
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks import h2load
 from benchmarks.figure import Figure
 from benchmarks.server import LIFE_SECONDS, done_operation, operations_of_a_fleet
 from lro_grpc._http.gateway import gateway
@@ -24,43 +24,49 @@ from lro_grpc._http.listening import listening
 from lro_grpc._http.responses import operation_json
 
 CALLS = 4_000
-ROUNDS = 9
+ROUNDS = 7
 
 
-def measure() -> list[Figure]:
-    """Loads both servers in turn, and takes the median of each."""
-    with _serving() as (ours, constant):
-        rounds = [(_rate(ours), _rate(constant)) for _ in range(ROUNDS)][1:]  # the first warms up
+def measure(rounds: int = ROUNDS, calls: int = CALLS) -> list[Figure]:
+    """Loads both servers in turn."""
+    ours, constant = [], []
+    with _serving() as places:
+        for _ in range(rounds + 1):
+            for loads, url in zip((ours, constant), places.urls, strict=True):
+                loads.append(h2load.load(url, calls, "--h1", "-c", "8", servers=[places.pid]))
+    del ours[0], constant[0]  # they have warmed up
     return [
         Figure(
             what="Get over HTTP",
-            ours=statistics.median(ours for ours, _ in rounds),
-            baseline=statistics.median(constant for _, constant in rounds),
+            ours=[one.rate for one in ours],
+            baseline=[one.rate for one in constant],
             unit="calls/s",
             goal="≥ 0.6 × Starlette with constant bytes",
             meets=lambda _, ratio: ratio >= 0.6,
+            cpu={
+                "server": ([one.server for one in ours], [one.server for one in constant]),
+                "client": ([one.client for one in ours], [one.client for one in constant]),
+            },
         )
     ]
 
 
-def _rate(url: str) -> float:
-    command = ["h2load", "--h1", "-c", "8", "-n", str(CALLS), url]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert f"{CALLS} succeeded" in output, output
-    found = re.search(r"([0-9.]+) req/s", output)
-    assert found is not None, output
-    return float(found.group(1))
+class _Places(NamedTuple):
+    urls: tuple[str, str]
+    """Where the operation is at the gateway, and at the bare app."""
+    pid: int
+    """The process of both."""
 
 
 @contextlib.contextmanager
-def _serving() -> Iterator[tuple[str, str]]:
-    """Runs both in a process of their own, and gives where the operation is at each."""
+def _serving() -> Iterator[_Places]:
+    """Runs both in a process of their own."""
     command = [sys.executable, "-m", "benchmarks.http_get"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             ours, constant = json.loads(process.stdout.readline())
-            yield ours, constant
+            yield _Places((ours, constant), process.pid)
         finally:
             process.terminate()
 

@@ -1,11 +1,10 @@
 """Delay and calls until one learns that an operation is done, beside google-api-core.
 
-Both wait at the same time for operations of the same server, as their defaults are.
+Both wait at the same time for operations of the same server, of all lengths, as their defaults are.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from concurrent import futures
@@ -16,7 +15,7 @@ from google.api_core import operations_v1
 from google.longrunning import operations_pb2
 
 from benchmarks.counting import WHO, Server, serving
-from benchmarks.figure import Figure
+from benchmarks.figure import Figure, percentile, shown
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import OperationsClient
 
@@ -31,33 +30,46 @@ _Wait = Callable[[operations_pb2.Operation], _Instance]
 
 
 def measure() -> list[Figure]:
-    with serving() as server, grpc.insecure_channel(server.target) as channel:
-        return [figure for seconds in SECONDS for figure in _figures(server, channel, seconds)]
+    with (
+        serving() as server,
+        grpc.insecure_channel(server.target) as channel,
+        futures.ThreadPoolExecutor(len(SECONDS)) as pool,
+    ):
+        delays = pool.map(lambda seconds: _both(channel, seconds), SECONDS)
+        return [
+            figure
+            for seconds, both in zip(SECONDS, delays, strict=True)
+            for figure in _figures(server, seconds, *both)
+        ]
 
 
-def _figures(server: Server, channel: grpc.Channel, seconds: int) -> list[Figure]:
-    waits = {f"ours-{seconds}": _by_ours, f"theirs-{seconds}": _by_theirs}
+def _both(channel: grpc.Channel, seconds: int) -> list[list[float]]:
+    """Returns the delays of ours, and of theirs."""
     with futures.ThreadPoolExecutor(2) as pool:
-        ours, theirs = pool.map(
-            lambda who: _delays(channel, waits[who](channel, who), seconds), waits
+        delays = pool.map(
+            lambda who: _delays(channel, _WAITS[who](channel, f"{who}-{seconds}"), seconds), _WAITS
         )
-    our_calls, their_calls = (server.calls(who) / OPERATIONS for who in waits)
+        return list(delays)
+
+
+def _figures(server: Server, seconds: int, ours: list[float], theirs: list[float]) -> list[Figure]:
+    our_calls, their_calls = (server.calls(f"{who}-{seconds}") / OPERATIONS for who in _WAITS)
     return [
         Figure(
             what=f"end of an operation of {seconds} s to notice, median",
-            ours=statistics.median(ours),
-            baseline=statistics.median(theirs),
+            ours=ours,
+            baseline=theirs,
             unit="ms",
             goal="≤ 20 ms; the baseline is google-api-core",
             meets=lambda milliseconds, _: milliseconds <= 20,
         ),
         Figure(
             what=f"end of an operation of {seconds} s to notice, p95",
-            ours=ours[int(len(ours) * 0.95)],
-            baseline=theirs[int(len(theirs) * 0.95)],
+            ours=percentile(ours, 95),
+            baseline=percentile(theirs, 95),
             unit="ms",
             goal="(shown)",
-            meets=lambda *_: True,
+            meets=shown,
         ),
         Figure(
             what=f"calls to wait for an operation of {seconds} s",
@@ -82,8 +94,11 @@ def _by_theirs(channel: grpc.Channel, who: str) -> _Wait:
     ).result()
 
 
+_WAITS = {"ours": _by_ours, "theirs": _by_theirs}
+
+
 def _delays(channel: grpc.Channel, wait: _Wait, seconds: int) -> list[float]:
-    """Returns the milliseconds from the handler's return to the caller's, sorted."""
+    """Returns the milliseconds from the handler's return to the caller's."""
     start = fleet_service_pb2_grpc.FleetServiceStub(channel).CreateInstance
     request = fleet_service_pb2.CreateInstanceRequest(
         parent="projects/p/locations/l", instance_id=str(seconds)
@@ -98,4 +113,4 @@ def _delays(channel: grpc.Channel, wait: _Wait, seconds: int) -> list[float]:
         for _ in range(OPERATIONS):
             waiting.append(pool.submit(follow, start(request)))
             time.sleep(APART)
-        return sorted(one.result() for one in waiting)
+        return [one.result() for one in waiting]

@@ -32,6 +32,8 @@ class Server:
     """The address of the one around a dictionary."""
     name: str
     """A done operation, which both have."""
+    pid: int
+    """The process."""
 
 
 class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
@@ -73,7 +75,7 @@ def serving() -> Iterator[Server]:
     ) as process:
         try:
             assert process.stdout is not None
-            yield Server(**json.loads(process.stdout.readline()))
+            yield Server(**json.loads(process.stdout.readline()), pid=process.pid)
         finally:
             process.terminate()
 

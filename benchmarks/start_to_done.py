@@ -1,83 +1,81 @@
 """Start to done of a handler that does nothing, beside the bare writes that it takes.
 
-Both in this process, on a SQLite file with ``synchronous=FULL``, as many at a time.
+Each in a process of its own, on a SQLite file with ``synchronous=FULL``, as many at a time:
+``start_to_done.py ours FILE JOBS``, or ``bare``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
-import statistics
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import lro_grpc
+from benchmarks import jobs, together
 from benchmarks.figure import Figure
-from lro.example.v1 import fleet_service_pb2
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.stores import SqliteStore
 
-JOBS = 15_000
-AT_A_TIME = 250
+JOBS = 10_000
+WARM_UP = 1_000
 ROUNDS = 7
 
 
-def measure() -> list[Figure]:
-    with tempfile.TemporaryDirectory() as folder:
-        rounds = [
-            (
-                asyncio.run(_ours(Path(folder, f"ours-{number}.db"))),
-                asyncio.run(_bare(Path(folder, f"bare-{number}.db"))),
-            )
-            for number in range(ROUNDS)
-        ]
+def measure(rounds: int = ROUNDS, number: int = JOBS) -> list[Figure]:
+    """Runs both in turn."""
+    ours, bare = [], []
+    for _ in range(rounds):
+        ours.append(_work("ours", number))
+        bare.append(_work("bare", number))
     return [
         Figure(
             what="start to done",
-            ours=statistics.median(ours for ours, _ in rounds),
-            baseline=statistics.median(bare for _, bare in rounds),
+            ours=[number / work.seconds for work in ours],
+            baseline=[number / work.seconds for work in bare],
             unit="jobs/s",
             goal="≥ 5,000/s and ≥ 0.25 × the bare group commit",
             meets=lambda rate, ratio: rate >= 5000 and ratio >= 0.25,
+            cpu={
+                "the process": (
+                    [work.client_cpu * 1e6 / number for work in ours],
+                    [work.client_cpu * 1e6 / number for work in bare],
+                )
+            },
         )
     ]
 
 
-async def _ours(path: Path) -> float:
-    async def nothing(request: object, op: object) -> fleet_service_pb2.Instance:
-        del request, op
-        return fleet_service_pb2.Instance()
-
-    store = SqliteStore(path, SystemClock().now)
-    operations = lro_grpc.Operations(store, limits=lro_grpc.Limits(queue=JOBS))
-    method = "/lro.example.v1.FleetService/CreateInstance"
-    operations.add_method(
-        method,
-        nothing,
-        request=fleet_service_pb2.CreateInstanceRequest,
-        response=fleet_service_pb2.Instance,
-    )
-    await operations.start()
-    done = asyncio.Semaphore(AT_A_TIME)
-    store.subscribe(lambda _, record: done.release() if record.done else None)
-    calls = operations.local()
-    request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
-    rate = await _rate(done, lambda: calls.call(method, request.SerializeToString(), None))
-    await operations.stop(lambda: asyncio.sleep(0))
-    return rate
+def _work(kind: str, number: int) -> together.Work:
+    with tempfile.TemporaryDirectory() as folder:
+        return together.run("start_to_done", [(kind, f"{folder}/jobs.db", number)])
 
 
-async def _bare(path: Path) -> float:
+async def _run(kind: str, path: Path, number: int) -> None:
+    """Runs jobs, after a few that warm up."""
+    ours = jobs.operations(SqliteStore(path, SystemClock().now))
+    async with ours if kind == "ours" else _bare(path) as run:
+        await run(WARM_UP)
+        part = together.Part()
+        part.begin()
+        await run(number)
+        part.end(time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def _bare(path: Path) -> AsyncIterator[jobs.Run]:
     """An insert and two updates for each job, each awaited, all that wait committed together."""
     loop = asyncio.get_running_loop()
     work: queue.SimpleQueue = queue.SimpleQueue()
     writer = threading.Thread(target=_write, args=(path, work, loop))
     writer.start()
-    done = asyncio.Semaphore(AT_A_TIME)
+    room = asyncio.Semaphore(jobs.AT_A_TIME)
 
     async def write(statement: str, *arguments: object) -> None:
         written = loop.create_future()
@@ -89,12 +87,11 @@ async def _bare(path: Path) -> float:
         await write("INSERT INTO jobs VALUES (?, ?, ?)", name, "queued", b"x" * 200)
         await write("UPDATE jobs SET state = ? WHERE name = ?", "running", name)
         await write("UPDATE jobs SET state = ? WHERE name = ?", "done", name)
-        done.release()
+        room.release()
 
-    rate = await _rate(done, job)
+    yield lambda number: jobs.each(number, room, job)
     work.put(None)
     writer.join()
-    return rate
 
 
 def _write(path: Path, work: queue.SimpleQueue, loop: asyncio.AbstractEventLoop) -> None:
@@ -119,15 +116,6 @@ def _write(path: Path, work: queue.SimpleQueue, loop: asyncio.AbstractEventLoop)
     connection.close()
 
 
-async def _rate(done: asyncio.Semaphore, start) -> float:
-    """Starts all jobs, some at a time, and returns how many ended in a second."""
-    began = time.perf_counter()
-    starts = set()
-    for _ in range(JOBS):
-        await done.acquire()
-        task = asyncio.create_task(start())
-        starts.add(task)
-        task.add_done_callback(starts.discard)
-    for _ in range(AT_A_TIME):
-        await done.acquire()
-    return JOBS / (time.perf_counter() - began)
+if __name__ == "__main__":
+    which, file, how_many = sys.argv[1:]
+    asyncio.run(_run(which, Path(file), int(how_many)))

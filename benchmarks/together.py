@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import cpu
 from lro_grpc._runtime import garbage
 
 
@@ -86,7 +86,7 @@ class Part:
         garbage.search_less()
         print("ready", flush=True)
         sys.stdin.readline()
-        self._cpu = _cpu()
+        self._cpu = cpu.own()
 
     def end(self, end: float, **figures: object) -> None:
         """Tells this process's figures, and returns when all have.
@@ -95,10 +95,5 @@ class Part:
             end: When the last of its work was done, by ``time.monotonic``.
             figures: What else there is to tell.
         """
-        print(json.dumps({"end": end, "cpu": _cpu() - self._cpu, **figures}), flush=True)
+        print(json.dumps({"end": end, "cpu": cpu.own() - self._cpu, **figures}), flush=True)
         sys.stdin.readline()
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime

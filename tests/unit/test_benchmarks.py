@@ -1,8 +1,10 @@
-"""The benchmarks, which no other test runs, can be loaded."""
+"""The benchmarks, which no other test runs, can be loaded; and what they show is explained."""
 
 from __future__ import annotations
 
 import importlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,60 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem[0] != "_")
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_benchmark_can_be_loaded(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_benchmark_can_be_loaded(module: str) -> None:
     assert importlib.import_module(f"benchmarks.{module}").__doc__ is not None
+
+
+def test_the_page_says_of_every_part_what_it_means() -> None:
+    parts = importlib.import_module("benchmarks.parts").PARTS
+    page = (ROOT / "docs/design/benchmarks/index.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE) == list(parts)
+
+
+def test_a_part_that_lacks_something_says_what_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = importlib.import_module("benchmarks.__main__")
+    figure = importlib.import_module("benchmarks.figure")
+    needed = importlib.import_module("benchmarks.needed")
+
+    def lacks(common: object) -> list[object]:
+        raise needed.NeededError("a camera")
+
+    def has(common: object) -> list[object]:
+        return [figure.Figure("pictures", [3.0, 5.0, 4.0], 2.0, "a day", "(shown)", figure.shown)]
+
+    monkeypatch.setattr(main, "PARTS", {"first": lacks, "second": has})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "first", "second"])
+    main.main()
+    printed = capsys.readouterr().out
+    assert "not measured, for it needs a camera" in printed
+    assert "| pictures | 4 a day (3–5) | 2 a day | 2.00 |  | (shown) |" in printed
+
+
+def test_a_goal_that_is_missed_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = importlib.import_module("benchmarks.__main__")
+    figure = importlib.import_module("benchmarks.figure")
+    slow = figure.Figure("calls", 1.0, 2.0, "/s", "≥ 1 ×", lambda _, ratio: ratio >= 1)
+    monkeypatch.setattr(main, "PARTS", {"calls": lambda common: [slow]})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "calls"])
+    with pytest.raises(SystemExit, match="a goal is missed"):
+        main.main()
+
+
+def test_a_figure_shows_how_far_its_rounds_or_its_calls_lie_apart() -> None:
+    figure = importlib.import_module("benchmarks.figure")
+
+    def row(values: list[float], cpu: dict[str, tuple[list[float], float]]) -> str:
+        return figure.Figure("calls", values, 2000.0, "/s", "", figure.shown, cpu).row()
+
+    rounds = row([1000.0, 3000.0, 2000.0], {"server": ([7.0, 9.0, 8.0], 4.0)})
+    assert rounds == "| calls | 2,000 /s (1,000–3,000) | 2,000 /s | 1.00 | server 8, 4 |  |"
+    calls = row([float(number) for number in range(101)], {})
+    assert calls == "| calls | 50 /s (25–75) | 2,000 /s | 0.03 |  |  |"
