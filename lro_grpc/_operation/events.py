@@ -36,7 +36,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from lro.v1.operation_description_pb2 import OperationAttempt
@@ -54,7 +53,7 @@ from lro_grpc._errors import (
 from lro_grpc._operation import attempts
 from lro_grpc._operation.batch_states import BatchStates
 from lro_grpc._operation.fit import Served, misfit
-from lro_grpc._operation.publication import LAST_TIME, not_found, published
+from lro_grpc._operation.publication import LAST_TIME, Outcome, not_found, published
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import (
     CANCELLED,
@@ -137,13 +136,15 @@ class Claim:
         return published(
             record,
             max(now, record.scheduled_time),
+            {
+                "attempt": record.attempt + 1,
+                "lease_expire_time": now + self.lease,
+                "scheduled_time": 0,
+                "start_time": record.start_time or max(now, record.update_time),
+                "metadata_type": adopted or record.metadata_type,
+                **attempts.begun(record, now, self.worker),
+            },
             path=() if record.state == CANCELLING else (PENDING, RUNNING),
-            attempt=record.attempt + 1,
-            lease_expire_time=now + self.lease,
-            scheduled_time=0,
-            start_time=record.start_time or max(now, record.update_time),
-            metadata_type=adopted or record.metadata_type,
-            **attempts.begun(record, now, self.worker),
         )
 
 
@@ -208,7 +209,7 @@ class SaveBatch:
         _fence(record, self.report)
         merged = self.report.merged(record)
         first = record.batch_error or self.batch_error  # it stays, whatever fails later
-        return published(merged, now, batch=self.batch, batch_error=first)
+        return published(merged, now, {"batch": self.batch, "batch_error": first})
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ class Checkpoint:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report)
-        return published(self.report.merged(record), now, checkpoint=self.checkpoint)
+        return published(self.report.merged(record), now, {"checkpoint": self.checkpoint})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +258,12 @@ class Succeed:
         return published(
             self.report.merged(record),
             now,
-            operations_pb2.Operation(response=any_pb2.Any.FromString(self.response)),
+            {
+                "progress_percent": 100,
+                **attempts.ended(record, now, OperationAttempt.SUCCEEDED),
+            },
+            Outcome.success(self.response),
             path=(PARTIALLY_SUCCEEDED if partial else SUCCEEDED,),
-            progress_percent=100,
-            **attempts.ended(record, now, OperationAttempt.SUCCEEDED),
         )
 
 
@@ -389,10 +392,8 @@ class Cancel:
         return published(
             record,
             now,
+            {"cancel_requested": True, "pause_requested": False, "scheduled_time": 0},
             path=(CANCELLING,),
-            cancel_requested=True,
-            pause_requested=False,
-            scheduled_time=0,
         )
 
 
@@ -414,8 +415,8 @@ class Pause:
                 metadata={"operation": record.name, "method": record.method},
             )
         if record.lease_expire_time:
-            return published(record, now, pause_requested=True)
-        return published(record, now, path=(PAUSED,), scheduled_time=0)
+            return published(record, now, {"pause_requested": True})
+        return published(record, now, {"scheduled_time": 0}, path=(PAUSED,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +429,7 @@ class Resume:
         if record.state == PAUSED:
             return _resumed(record, now)
         if record.pause_requested:
-            return published(record, now, pause_requested=False)
+            return published(record, now, {"pause_requested": False})
         raise _illegal(record, "resumed")
 
 
@@ -492,7 +493,7 @@ class Delete:
         if record.state == PAUSED:
             return _resumed(removed, now)
         if record.pause_requested:
-            return published(removed, now, pause_requested=False)
+            return published(removed, now, {"pause_requested": False})
         return removed
 
 
@@ -574,12 +575,12 @@ def _is_terminated(record: Record) -> bool:
 
 def _resumed(record: Record, now: int) -> Record:
     """Queues a paused record again; one whose time has not come waits for that, as before."""
-    return published(record, now, path=(QUEUED,), scheduled_time=record.rest_of_delay(now))
+    return published(record, now, {"scheduled_time": record.rest_of_delay(now)}, path=(QUEUED,))
 
 
 def _rested(record: Record) -> Record:
     """Makes a delayed record ready; from then on, and not from its failure, it has waited."""
-    return published(record, record.scheduled_time, scheduled_time=0)
+    return published(record, record.scheduled_time, {"scheduled_time": 0})
 
 
 def _removed(record: Record) -> Record:
@@ -595,11 +596,11 @@ def _unheld(record: Record, now: int, *, scheduled_time: int = 0, **ending: Any)
     if record.state == CANCELLING and not record.is_to_undo:
         return _cancelled(record, now, cancelled_status(), **ending)
     if record.state != CANCELLING and record.pause_requested:
-        ending["pause_requested"] = False
-        return published(record, now, path=(PAUSED,), lease_expire_time=0, **ending)
+        ending |= {"pause_requested": False, "lease_expire_time": 0}
+        return published(record, now, ending, path=(PAUSED,))
     path = () if record.state == CANCELLING else (QUEUED,)
-    ending["scheduled_time"] = scheduled_time
-    return published(record, now, path=path, lease_expire_time=0, **ending)
+    ending |= {"scheduled_time": scheduled_time, "lease_expire_time": 0}
+    return published(record, now, ending, path=path)
 
 
 def _failed_or_cancelled(record: Record, now: int, error: bytes) -> Record:
@@ -632,9 +633,8 @@ def _ended_with(
     record: Record, now: int, error: status_pb2.Status, path: tuple[int, ...], **ending: Any
 ) -> Record:
     """Ends the record with an error, and the attempt that holds it, as ``ending`` says."""
-    result = operations_pb2.Operation(error=error)
-    batch = _ended_batch(record, error)
-    return published(record, now, result, path=path, batch=batch, **ending)
+    ending["batch"] = _ended_batch(record, error)
+    return published(record, now, ending, Outcome.failure(error), path=path)
 
 
 def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:

@@ -170,19 +170,19 @@ def fill(message: Message, values: Any, *, clear: bool = True) -> None:
             message.ClearField(name)
 
 
-def filled(kind: type[Message], record: Record) -> bytes:
+def filled(kind: type[Message], values: Sequence[Any]) -> bytes:
     """Returns a new message with each conventional value that it has a field for, serialized.
 
     Args:
         kind: Its type.
-        record: The values.
+        values: A record, or the values of one.
     """
     encoders = _encoders(kind.DESCRIPTOR)
     if encoders is None:
         message = kind()
-        fill(message, record, clear=False)
+        fill(message, Record._make(values), clear=False)
         return message.SerializeToString()
-    return b"".join([encode(value) for position, encode in encoders if (value := record[position])])
+    return b"".join([encode(value) for position, encode in encoders if (value := values[position])])
 
 
 @functools.cache

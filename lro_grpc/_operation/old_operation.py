@@ -102,7 +102,7 @@ def record_of(old: OldOperation, *, now: int, retention: int, operation_bytes: i
     record = Record(**{**_BLANK, **values})
     if not old.operation.done:
         _tell_of_end(ended, record)
-    record = record.with_operation(ended.SerializeToString())
+    record = record._replace(operation=ended.SerializeToString())
     if fault := integrity.fault_in(record):
         raise _invalid(ended.name, fault)
     size.check(record, operation_bytes)

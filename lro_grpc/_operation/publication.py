@@ -2,7 +2,9 @@
 
 Those bytes are stored next to the fields they are made of, so that a read makes no message. Every
 change that Get shows goes through ``published``: it checks the steps, keeps ``update_time`` from
-going back, and makes the bytes anew.
+going back, and makes the bytes anew. It makes them of the values that the next record will have,
+and then the record of both: so a change makes one record, not one for its fields and another for
+its bytes.
 
 All times are microseconds since 1970 UTC; 0 stands for unset.
 """
@@ -10,10 +12,12 @@ All times are microseconds since 1970 UTC; 0 stands for unset.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
+from google.rpc import status_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
@@ -33,8 +37,19 @@ LAST_TIME = 253_402_300_799_999_999
 
 _name_field = encoding.text(operations_pb2.Operation.NAME_FIELD_NUMBER)
 _metadata_field = encoding.message(operations_pb2.Operation.METADATA_FIELD_NUMBER)
+_response_field = encoding.message(operations_pb2.Operation.RESPONSE_FIELD_NUMBER)
+_error_field = encoding.message(operations_pb2.Operation.ERROR_FIELD_NUMBER)
 _value_field = encoding.message(any_pb2.Any.VALUE_FIELD_NUMBER)
 _IS_DONE = encoding.number(operations_pb2.Operation.DONE_FIELD_NUMBER)(True)
+
+_NAME, _METADATA_TYPE, _HANDLER_METADATA, _OPERATION = map(
+    Record._fields.index, ("name", "metadata_type", "handler_metadata", "operation")
+)
+
+_NO_CHANGES: Mapping[str, Any] = {}
+
+_check_path = functools.cache(JOB.check)
+"""The paths that it has let pass are kept: there are few."""
 
 
 @functools.lru_cache(maxsize=1000)
@@ -129,63 +144,91 @@ def not_found(name: str) -> OperationNotFoundError:
     return OperationNotFoundError(f"operation {name!r} not found", metadata={"name": name})
 
 
+class Outcome(NamedTuple):
+    """The way in which an operation ends."""
+
+    fields: bytes
+    """The fields of its ``Operation`` that say so, serialized."""
+    error_code: int
+    """See :class:`Record`."""
+    response_type: str
+    """See :class:`Record`."""
+
+    @classmethod
+    def success(cls, response: bytes) -> Outcome:
+        """Returns the outcome of an operation that has a response.
+
+        Args:
+            response: The serialized ``Any`` that holds it.
+        """
+        kind = any_pb2.Any.FromString(response).type_url.rpartition("/")[2]
+        return cls(_IS_DONE + _response_field(response), 0, kind)
+
+    @classmethod
+    def failure(cls, error: status_pb2.Status) -> Outcome:
+        """Returns the outcome of an operation that has an error."""
+        fields = _IS_DONE + _error_field(error.SerializeToString())
+        return cls(fields, error.code, "")
+
+
 def published(
     record: Record,
     now: int,
-    result: operations_pb2.Operation | None = None,
+    changes: Mapping[str, Any] = _NO_CHANGES,
+    outcome: Outcome | None = None,
     *,
     path: tuple[int, ...] = (),
-    **changes: Any,
 ) -> Record:
     """Returns the changed record, with the bytes that Get answers with made anew.
 
     Args:
         record: The record to change.
         now: The time of the change.
-        result: An Operation with the outcome and nothing else; ends the operation.
+        changes: The fields to change.
+        outcome: Ends the operation.
         path: The states to walk through, the last of which is the new one.
-        **changes: The fields to change besides.
 
     Raises:
         IllegalTransitionError: If the lifecycle lacks one of the steps.
     """
+    now = max(now, record.update_time)  # a clock may be set back; update_time never goes back
+    changed = {**changes, "update_time": now}
     if path:
         if record.state == UPDATING and path[0] != RUNNING:
             path = (RUNNING, *path)  # whatever ends UPDATING ends it first
-        JOB.check(record.state, *path)
-        changes["state"] = path[-1]
-    now = max(now, record.update_time)  # a clock may be set back; update_time never goes back
-    changes["update_time"] = now
-    if result is not None:
-        changes.update(
-            end_time=now,
-            expire_time=min(now + record.retention, LAST_TIME),
-            lease_expire_time=0,
-            scheduled_time=0,
-            pause_requested=False,
-            exclusive_target="",
-            error_code=result.error.code,
-            response_type=result.response.type_url.rpartition("/")[2],
-        )
-    record = record.with_changes(changes)
-    return record.with_operation(_operation(record, result))
+        _check_path(record.state, *path)
+        changed["state"] = path[-1]
+    if outcome is not None:
+        changed |= {
+            "end_time": now,
+            "expire_time": min(now + record.retention, LAST_TIME),
+            "lease_expire_time": 0,
+            "scheduled_time": 0,
+            "pause_requested": False,
+            "exclusive_target": "",
+            "error_code": outcome.error_code,
+            "response_type": outcome.response_type,
+        }
+    values = record.values_with(changed)
+    values[_OPERATION] = _operation(values, outcome)
+    return Record._make(values)
 
 
-def _operation(record: Record, result: operations_pb2.Operation | None) -> bytes:
-    """Returns the serialized Operation of a record: its own fields, and those of the result."""
-    packed = _type_url_field(record.metadata_type) + _value_field(_metadata(record))
-    operation = _name_field(record.name) + _metadata_field(packed)
-    return operation if result is None else operation + _IS_DONE + result.SerializeToString()
+def _operation(values: Sequence[Any], outcome: Outcome | None) -> bytes:
+    """Returns the serialized Operation of a record's values, and of its outcome."""
+    packed = _type_url_field(values[_METADATA_TYPE]) + _value_field(_metadata(values))
+    operation = _name_field(values[_NAME]) + _metadata_field(packed)
+    return operation if outcome is None else operation + outcome.fields
 
 
-def _metadata(record: Record) -> bytes:
+def _metadata(values: Sequence[Any]) -> bytes:
     """Returns the serialized metadata; the former one if the service no longer has its type."""
     try:
-        kind = metadata.message_class(record.metadata_type)
+        kind = metadata.message_class(values[_METADATA_TYPE])
     except ConfigurationError:
-        return operations_pb2.Operation.FromString(record.operation).metadata.value
-    if not record.handler_metadata:
-        return metadata.filled(kind, record)
-    message = kind.FromString(record.handler_metadata)
-    metadata.fill(message, record)
+        return operations_pb2.Operation.FromString(values[_OPERATION]).metadata.value
+    if not values[_HANDLER_METADATA]:
+        return metadata.filled(kind, values)
+    message = kind.FromString(values[_HANDLER_METADATA])
+    metadata.fill(message, Record._make(values))
     return message.SerializeToString()

@@ -104,7 +104,7 @@ def without_bytes(record: Record) -> Record:
     if record.error_code and _log.isEnabledFor(logging.INFO):
         error = operations_pb2.Operation.FromString(record.operation).error
         operation.error.message = cut(error.message)
-    return record.without_large().with_operation(operation.SerializeToString())
+    return record.without_large()._replace(operation=operation.SerializeToString())
 
 
 def log_lost(lost: Sequence[tuple[LeaseLost, Record]]) -> None:

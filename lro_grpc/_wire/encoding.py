@@ -22,14 +22,19 @@ def number(field: int) -> Callable[[int], bytes]:
 
 def text(field: int) -> Callable[[str], bytes]:
     """Encodes texts."""
-    encode = message(field)
-    return lambda value: encode(value.encode())
+    head = _head(field)
+
+    def encode(value: str) -> bytes:
+        encoded = value.encode()
+        return head(len(encoded)) + encoded
+
+    return encode
 
 
 def message(field: int) -> Callable[[bytes], bytes]:
     """Encodes messages that are serialized, and bytes."""
-    tag = _varint(field << 3 | _DELIMITED)
-    return lambda value: tag + _varint(len(value)) + value
+    head = _head(field)
+    return lambda value: head(len(value)) + value
 
 
 def timestamp(field: int) -> Callable[[int], bytes]:
@@ -38,19 +43,22 @@ def timestamp(field: int) -> Callable[[int], bytes]:
     return lambda micros: tag + _timestamp(micros)
 
 
+def _head(field: int) -> Callable[[int], bytes]:
+    """Encodes what stands before the bytes of a field: its tag, and their number."""
+    tag = _varint(field << 3 | _DELIMITED)
+    return functools.lru_cache(maxsize=256)(lambda length: tag + _varint(length))
+
+
 def _varint(value: int) -> bytes:
     """Returns a number in protobuf's variable length: seven bits a byte, the lowest first."""
     if value < 0x80:
-        return _SHORT[value]
-    encoded = []
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+        return _LAST[value]
+    return _FOLLOWED[value & 0x7F] + _varint(value >> 7)
 
 
-_SHORT = tuple(bytes((value,)) for value in range(0x80))
+# Seven bits as the last byte of a number, and as one that another byte follows.
+_LAST = tuple(bytes((bits,)) for bits in range(0x80))
+_FOLLOWED = tuple(bytes((bits | 0x80,)) for bits in range(0x80))
 
 _seconds = number(1)
 _NANOS = _varint(2 << 3 | _VARINT)
@@ -64,4 +72,4 @@ def _timestamp(micros: int) -> bytes:
     body = _seconds(seconds) if seconds else b""
     if rest:
         body += _NANOS + _varint(rest * 1000)
-    return _SHORT[len(body)] + body
+    return _LAST[len(body)] + body

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from any_queries import METHOD, START
-from google.longrunning import operations_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.rpc import status_pb2
 from postgres_server import new_schema
@@ -141,14 +140,14 @@ def full() -> Any:
 def made() -> list[Record]:
     """``full``, ``empty``, ``other`` of another type, and two whose bytes are not of theirs."""
     failed = record("failed", REPORT, b"")
-    result = operations_pb2.Operation(error=status_pb2.Status(code=5, message="No Room here"))
+    no_room = publication.Outcome.failure(status_pb2.Status(code=5, message="No Room here"))
     return [
         record("full", REPORT, full().SerializeToString(), target="t", caller="ann"),
         record("empty", REPORT, b""),
         record("other", OTHER, OTHER(count="7").SerializeToString()),
         record("changed", REPORT, b"")._replace(handler_metadata=b"\x08\x07\x18\x07"),
         record("broken", REPORT, b"")._replace(handler_metadata=b"\xff", operation=b"\xff"),
-        publication.published(failed, START, result, path=(FAILED,), worker="worker-7"),
+        publication.published(failed, START, {"worker": "worker-7"}, no_room, path=(FAILED,)),
     ]
 
 

@@ -222,7 +222,7 @@ def grown(record: Record) -> Record:
     metadata = operation_metadata_pb2.OperationMetadata(status_detail=os.urandom(50_000).hex())
     operation = operations_pb2.Operation.FromString(record.operation)
     operation.metadata.Pack(metadata)
-    return record.with_operation(operation.SerializeToString())
+    return record._replace(operation=operation.SerializeToString())
 
 
 async def test_a_row_that_cannot_be_read_is_set_aside(

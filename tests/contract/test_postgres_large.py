@@ -138,7 +138,7 @@ def large(number: int, **values: Any) -> Record:
     operation = operations_pb2.Operation.FromString(made.operation)
     detail = "x" * HALF
     operation.metadata.Pack(operation_metadata_pb2.OperationMetadata(status_detail=detail))
-    return made.with_operation(operation.SerializeToString())
+    return made._replace(operation=operation.SerializeToString())
 
 
 async def read(store: PostgresStore, _url: str) -> None:
