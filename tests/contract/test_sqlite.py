@@ -351,12 +351,13 @@ class Poison:
 
     error: Exception | None = None
     value: object = None
+    field: str = "status_detail"
 
     def apply(self, record: Record, now: int) -> Record:
         del now
         if self.error is not None:
             raise self.error
-        return record._replace(status_detail=self.value)  # type: ignore[arg-type]
+        return record.with_changes({self.field: self.value})
 
 
 POISONS = {
@@ -366,6 +367,9 @@ POISONS = {
     "nothing": Poison(value=None),
     "lone surrogate": Poison(value="\ud800"),
     "too large a number": Poison(value=2**63),
+    "a number for bytes": Poison(value=5, field="checkpoint"),
+    "a text for bytes": Poison(value="text", field="checkpoint"),
+    "nothing for a flag": Poison(value=None, field="pause_requested"),
 }
 
 

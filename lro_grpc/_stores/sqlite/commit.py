@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import operator
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,13 +34,15 @@ from lro_grpc._stores.sqlite.schema import (
     KEYED,
     NEXT,
     RANKED,
+    binder,
 )
 from lro_grpc._stores.store import Claimed, KeyedClaims, Now
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
 # all other updates leave the indexes over them alone.
 _CHANGING = tuple(name for name in that_change(ONCE, KEPT, RISING, FREE) if name != "deleted")
-_MUTABLE = operator.attrgetter(*_CHANGING, "name")
+_of_insert = binder(Record._fields)
+_of_update = binder((*_CHANGING, "name"))
 
 _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
@@ -146,6 +147,7 @@ _UNSTORABLE = (
     sqlite3.IntegrityError,
     OverflowError,
     UnicodeError,
+    TypeError,
 )
 
 
@@ -360,10 +362,10 @@ class Commit:
         self._connection.executemany(_HIDE, hidden)
         self._connection.executemany(_FREE_TARGET, [(name,) for name in self._freed])
         new = [record for record in records if record.name in self._new and not _is_gone(record)]
-        self._connection.executemany(_INSERT, new)
+        self._connection.executemany(_INSERT, map(_of_insert, new))
         self._connection.executemany(_LABEL, _labels_of(new))
         known = [record for record in records if record.name not in self._new]
-        self._connection.executemany(_UPDATE, map(_MUTABLE, known))
+        self._connection.executemany(_UPDATE, map(_of_update, known))
         if self._superseded:
             rows = [(*attempt, name) for name, attempt in self._superseded]
             self._connection.executemany(_SUPERSEDE, rows)
@@ -420,7 +422,7 @@ class Commit:
                         "DELETE FROM operations WHERE name = ?", (record.name,)
                     )
                 elif record.name not in self._new:
-                    self._connection.execute(_UPDATE, _MUTABLE(record))
+                    self._connection.execute(_UPDATE, _of_update(record))
             except sqlite3.Error as error:
                 if not is_malformed(error):
                     raise

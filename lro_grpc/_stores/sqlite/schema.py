@@ -9,9 +9,10 @@ their operation goes.
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ _DEFINITIONS = ", ".join(
     f"{field.name} {_AFFINITIES[field.type]} NOT NULL" for field in FIELDS.values()
 )
 _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
+_BOUND_AS: Mapping[type, Callable[[Any], Any]] = {bytes: bytearray().__add__, bool: int}
+"""Makes of values of some types those that are bound; and refuses what is of no such type."""
 
 # They end with what is counted: SQLite would look at the row for each, by their conditions, too.
 _FORMER_READY_INDEXES = (
@@ -267,3 +270,22 @@ def record_of(row: Sequence[Any]) -> Record:
     record = Record._make(row)
     flags: dict[str, Any] = {name: bool(getattr(record, name)) for name in _BOOLS}
     return record._replace(**flags)
+
+
+def binder(columns: Sequence[str]) -> Callable[[Record], Sequence[object]]:
+    """Returns a function of a record that returns what to bind for some columns of its row.
+
+    Of a value that is not exactly an int, a text or a bytearray, Python's module looks whether
+    somebody has registered an adapter of its type. For a row, that takes longer than to store it.
+    """
+    take = operator.itemgetter(*map(Record._fields.index, columns))
+    types = enumerate(FIELDS[column].type for column in columns)
+    bound_as = [(at, _BOUND_AS[type_]) for at, type_ in types if type_ in _BOUND_AS]
+
+    def bind(record: Record) -> Sequence[object]:
+        values = [*take(record)]
+        for at, convert in bound_as:
+            values[at] = convert(values[at])
+        return values
+
+    return bind
