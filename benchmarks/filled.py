@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,7 +103,7 @@ _ID = (
 )
 
 
-def fill(file: Path, url: str, number: int, held: int = HELD) -> Filled:
+def fill(file: Path, url: str, number: int, *, held: int = HELD, labels: bool = True) -> Filled:
     """Fills two empty stores.
 
     Args:
@@ -110,14 +111,16 @@ def fill(file: Path, url: str, number: int, held: int = HELD) -> Filled:
         url: That of Postgres, with its schema.
         number: How many operations there are to be.
         held: How many of them are in the hands of a process that is gone.
+        labels: Whether they can be found by labels.
     """
     filled = Filled(number, file, url, waiting=number // 100)
     copies = [
         _Copies("done", number - held - filled.waiting, {"method": f"'{WAITING}' || (i % 4)"}),
-        _Copies("held", held),
+        *([_Copies("held", held)] if held else []),
         _Copies("waiting", filled.waiting, {"method": f"'{WAITING}' || (i % 4)"}),
     ]
-    _copy(filled, copies, first=1, make=_make_templates, labels=True)
+    kinds = [each.template for each in copies]
+    _copy(filled, copies, 1, lambda store: _make_templates(store, kinds), labels)
     return filled
 
 
@@ -128,7 +131,7 @@ def add_backlog(filled: Filled) -> Filled:
     """
     half = filled.number // 2
     copies = [_Copies("full", half), _Copies("delayed", half)]
-    _copy(filled, copies, first=filled.number + 1, make=_make_backlog, labels=False)
+    _copy(filled, copies, filled.number + 1, _make_backlog, labels=False)
     return replace(filled, waiting=filled.waiting + 2 * half, backlog=2 * half)
 
 
@@ -161,8 +164,8 @@ def _record(kind: str, **values: object) -> Record:
     return create(**(chosen | values))
 
 
-async def _make_templates(store: Store) -> None:
-    for kind in ("done", "held", "waiting"):
+async def _make_templates(store: Store, kinds: Sequence[str]) -> None:
+    for kind in kinds:
         record = await store.create(_record(kind, method=METHOD if kind == "held" else WAITING))
         if kind != "waiting":
             await store.apply(record.name, Claim(15_000_000, worker="host:1"))
@@ -184,16 +187,29 @@ async def _make_backlog(store: Store) -> None:
     await store.apply(_name_of_template("taken"), Claim(LEASE))
 
 
-def _copy(filled: Filled, copies: Sequence[_Copies], first: int, make, labels: bool) -> None:
+def _copy(
+    filled: Filled,
+    copies: Sequence[_Copies],
+    first: int,
+    make: Callable[[Store], Awaitable[None]],
+    labels: bool,
+) -> None:
     async def make_in(store: Store) -> None:
         await store.open()
         await make(store)
         await store.close()
 
-    asyncio.run(make_in(filled.sqlite()))
-    asyncio.run(make_in(filled.postgres()))
-    _copy_in_sqlite(filled.file, copies, first, labels)
-    asyncio.run(_copy_in_postgres(filled.url, copies, first, labels))
+    def in_sqlite() -> None:
+        asyncio.run(make_in(filled.sqlite()))
+        _copy_in_sqlite(filled.file, copies, first, labels)
+
+    def in_postgres() -> None:
+        asyncio.run(make_in(filled.postgres()))
+        asyncio.run(_copy_in_postgres(filled.url, copies, first, labels))
+
+    with ThreadPoolExecutor() as pool:
+        for ended in [pool.submit(in_sqlite), pool.submit(in_postgres)]:
+            ended.result()
 
 
 def _copy_in_sqlite(file: Path, copies: Sequence[_Copies], first: int, labels: bool) -> None:

@@ -30,6 +30,7 @@ from benchmarks import (
     start_to_done,
     start_to_done_shared,
     start_to_done_temporal,
+    tails,
     waiters,
     workers,
 )
@@ -84,6 +85,7 @@ PARTS: Mapping[str, Callable[[Common], list[Figure]]] = {
     "get": lambda common: get_operation.measure(common.server),
     "notice": lambda common: notice.measure(common.server),
     "http": lambda _: http_get.measure(),
+    "tails": lambda _: tails.measure(),
     "start-to-done": lambda _: start_to_done.measure(),
     "waiters": lambda _: waiters.measure(),
     "progress": lambda _: progress.measure(),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from google.longrunning import operations_pb2
+
+from lro_grpc._operation.events import Claim
+from lro_grpc._stores.store import Query, Store
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem[0] != "_")
@@ -70,3 +75,32 @@ def test_a_figure_shows_how_far_its_rounds_or_its_calls_lie_apart() -> None:
     assert rounds == "| calls | 2,000 /s (1,000–3,000) | 2,000 /s | 1.00 | server 8, 4 |  |"
     calls = row([float(number) for number in range(101)], {})
     assert calls == "| calls | 50 /s (25–75) | 2,000 /s | 0.03 |  |  |"
+
+
+def test_what_held_up_a_notice_is_the_time_that_they_share() -> None:
+    overlap = importlib.import_module("benchmarks.moments").overlap
+    assert overlap([(0, 10), (20, 30), (40, 90)], 5, 50) == 5 + 10 + 10
+    assert overlap([(60, 70)], 5, 50) == 0
+
+
+def test_a_store_is_filled_with_sound_operations(tmp_path: Path, postgres: str) -> None:
+    filled = importlib.import_module("benchmarks.filled")
+    number = 1_000
+    many = filled.fill(tmp_path / "many.db", postgres, number)
+    many = filled.add_backlog(many)
+
+    async def look(store: Store) -> object:
+        await store.open()
+        for each in (1, 99, number - 1):
+            record = await store.read(filled.name_of(each))
+            operation = operations_pb2.Operation.FromString(record.operation)
+            assert operation.name == record.name
+        counts = (await store.counts(Query("-"))).counts
+        claimed = await store.claim_by_key(filled.KEYED, 16, 1, Claim(filled.LEASE))
+        assert [one.before.concurrency_key for one in claimed.claimed] == [filled.OTHER_KEY]
+        await store.close()
+        return {(one.method, one.state): one.number for one in counts}
+
+    in_sqlite = asyncio.run(look(many.sqlite()))
+    assert in_sqlite == asyncio.run(look(many.postgres()))
+    assert sum(in_sqlite.values()) == pytest.approx(many.in_all, abs=10)  # what was copied
