@@ -1,7 +1,8 @@
 """Writes the tables and diagrams of the pages, or fails if they are stale.
 
 They stand between ``<!-- generated: NAME -->`` and ``<!-- generated: end -->``; the text around
-them is written by hand. What is written is read from the code, by the modules of ``tables/``.
+them is written by hand. What is written is read from the code, by the modules of ``tables/``. The
+list by which ``lro`` completes names is written, too.
 """
 
 # ruff: noqa: T201  (a command prints)
@@ -36,16 +37,26 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, and fail on a difference")
     parser.add_argument("pages", nargs="*", type=Path, help="the pages to write; all by default")
     arguments = parser.parse_args()
-    stale = 0
-    for page in arguments.pages or sorted(DOCS.rglob("*.md")):
-        present = page.read_text(encoding="utf-8")
-        fresh = _BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n\n{found[3]}", present)
-        if fresh != present and arguments.check:
-            print(f"{page} is stale: run `make generate` and commit it", file=sys.stderr)
-            stale = 1
-        elif fresh != present:
-            page.write_text(fresh, encoding="utf-8")
-    return stale
+    fresh = {page: _with_blocks(page) for page in arguments.pages or sorted(DOCS.rglob("*.md"))}
+    if not arguments.pages:
+        fresh |= {file: make() for file, make in command.FILES.items()}
+    stale = {file: text for file, text in fresh.items() if not _is(file, text)}
+    for file, text in stale.items():
+        if arguments.check:
+            print(f"{file} is stale: run `make generate` and commit it", file=sys.stderr)
+        else:
+            file.write_text(text, encoding="utf-8")
+    return int(arguments.check and bool(stale))
+
+
+def _with_blocks(page: Path) -> str:
+    """Returns a page with its blocks as the code has them."""
+    present = page.read_text(encoding="utf-8")
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n\n{found[3]}", present)
+
+
+def _is(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":

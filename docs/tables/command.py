@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from lro_grpc._cli import listed as listed_names
 from lro_grpc._cli.app import app
 from lro_grpc._cli.loaded_later import loaded
 from tables.markdown import table
@@ -79,6 +82,31 @@ def _table(options: Any) -> str:
     return table(["option", "meaning"], rows)
 
 
+def listed() -> str:
+    """Returns the list by which ``lro`` completes names of commands and options; see there."""
+    return json.dumps(_listed(typer.main.get_command(app)), indent=1) + "\n"
+
+
+def _listed(command: Any) -> dict[str, Any]:
+    if hasattr(command, "commands"):
+        inner = {name: _listed(one) for name, one in command.commands.items()}
+        return {"help": command.help, "commands": inner}
+    alone = loaded(command)
+    params = alone.get_params(alone.context_class(alone))
+    return {
+        "help": command.short_help,
+        "options": [
+            {
+                "names": [*one.opts, *one.secondary_opts],
+                "help": " ".join(one.help.split()),
+                "many": one.multiple,
+            }
+            for one in params
+            if one.param_type_name == "option" and not one.hidden
+        ],
+    }
+
+
 def _help(text: str | None) -> str:
     shown = " ".join((text or "").split())
     return shown.replace("|", r"\|").replace("<", r"\<").replace("*", r"\*").replace("_", r"\_")
@@ -86,3 +114,6 @@ def _help(text: str | None) -> str:
 
 BLOCKS: Mapping[str, Callable[[], str]] = {"commands": overview, "command_options": options}
 """The blocks on the command, by name."""
+
+FILES: Mapping[Path, Callable[[], str]] = {listed_names.LIST: listed}
+"""The files of the package that are written, too."""

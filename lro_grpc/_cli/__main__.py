@@ -25,6 +25,10 @@ def main() -> int:
         # which none ends that has no handler.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
+        from lro_grpc._cli import listed
+
+        if listed.complete():
+            return 0
         from lro_grpc._cli.app import app
         from lro_grpc._cli.loaded_later import MissingModuleError
     except ModuleNotFoundError as missing:

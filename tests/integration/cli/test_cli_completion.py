@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +84,70 @@ def test_the_connection_of_the_line_is_used(foreign: Foreign) -> None:
     nowhere = Lro("127.0.0.1:1", LRO_METADATA="x-user=me")
     assert completed(nowhere, f"lro get --target {foreign.target} {MOON}/") == [name]
     assert foreign.metadata[-1]["x-user"] == "me"
+
+
+@pytest.mark.parametrize(
+    ("line", "proposed"),
+    [
+        ("lro re", ["resume", "rerun"]),
+        ("lro db mi", ["migrate"]),
+        ("lro get --t", ["--timeout", "--target", "--tls"]),
+        ("lro get --tls -", "--output -o --as --attempts --request --timeout --target --ca-cert"),
+        ("lro get --timeout=5s --t", ["--target", "--tls"]),
+        ("lro get --metadata a=b --me", ["--metadata"]),
+        ("lro db copy --h", ["--help"]),
+        ("lro serve --worker", ["--workers"]),
+        ("lro list -- --t", []),
+        ("lro nothing --t", []),
+        ("lro --ver", ["--version"]),
+        ("lro get --output ", ["table", "json", "yaml"]),
+    ],
+)
+def test_the_names_of_commands_and_options_are_completed(
+    line: str, proposed: list[str] | str
+) -> None:
+    found = completed(Lro("127.0.0.1:1"), line)
+    if isinstance(proposed, str):
+        proposed = proposed.split()
+        found = found[: len(proposed)]
+    assert found == proposed
+
+
+def test_the_help_of_an_option_is_shown_where_the_shell_has_room() -> None:
+    lro = Lro("127.0.0.1:1")
+    assert printed(lro, "fish", "lro list --lim") == (
+        "--limit\tThe most operations to list; all unless given.\n"
+    )
+    assert printed(lro, "zsh", "lro ver").strip() == "_files"
+    assert printed(lro, "powershell", "lro pau") == "pause:::Ask to pause operations.\n"
+
+
+@pytest.mark.parametrize("line", ["lro re", "lro db mi", "lro get --t", "lro serve --l"])
+def test_neither_a_command_is_loaded_for_a_name_nor_what_it_needs(line: str) -> None:
+    code = """
+import sys
+from lro_grpc._cli.__main__ import main
+sys.argv = ["lro"]
+main()
+print(*({"grpc", "google.protobuf", "pydantic", "rich"} & set(sys.modules)), end="")
+print(*(one for one in sys.modules if one.startswith("lro_grpc._cli.")), sep=" ", end="")
+"""
+    words = line.split(" ")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "_LRO_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *proposed, loaded = done.stdout.splitlines()
+    assert proposed
+    assert loaded == "lro_grpc._cli.__main__ lro_grpc._cli.listed"
 
 
 HOSTILE = [
