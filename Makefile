@@ -206,6 +206,19 @@ test-highest: ## Run the tests on the newest versions (without grpcio-tools, whi
 	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,console,http,metrics,otel]' --group test
 	.venv-highest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
+# With the extra `speed` each loop is uvloop's, of the tests and of their servers, whoever begins it.
+.venv-speed/speed.stamp: pyproject.toml tests/speed/sitecustomize.py
+	$(PYTHON) -m venv .venv-speed
+	.venv-speed/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-speed/bin/python -m pip install --quiet --editable '.[cli,compat,console,http,metrics,otel,speed]' --group test
+	cp tests/speed/sitecustomize.py "$$(.venv-speed/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+	touch $@
+
+.PHONY: test-speed
+test-speed: .venv-speed/speed.stamp ## Run the contracts, faults and servers' tests with uvloop and httptools; or PYTEST_ARGS=...
+	.venv-speed/bin/python -m pytest -q -m 'not codegen and not vendors' \
+	  $(or $(PYTEST_ARGS),tests/contract tests/faults tests/integration/engine tests/integration/server tests/integration/http)
+
 .PHONY: check-languages
 check-languages: .venv/dev.stamp ## Compile the protos in Go, Java and TypeScript, with tools from their registries
 	PATH="$$PATH:/usr/local/go/bin" $(BIN)/python tests/schema/languages.py
@@ -231,4 +244,4 @@ check: lint typecheck check-generated breaking docs test ## Everything that must
 
 .PHONY: clean
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-lowest .venv-highest .venv-openapi build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-highest .venv-openapi .venv-speed build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

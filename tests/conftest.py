@@ -79,7 +79,11 @@ def leaves_out_busy_machine() -> Iterator[None]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Says at the end how to repeat a random order, for ``-q`` leaves it out at the beginning."""
+    """Says at the end what ``-q`` leaves out: the event loop, and how to repeat a random order."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        package = type(loop).__module__.partition(".")[0]
+    if package != "asyncio":
+        terminalreporter.write_line(f"Each event loop was that of {package}.")
     order = RandomOrder(config)
     if order.is_enabled:
         again = f"--random-order-bucket={order.bucket_type} --random-order-seed={order.seed}"

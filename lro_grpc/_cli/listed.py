@@ -45,8 +45,9 @@ def complete() -> bool:
     instruction, _, shell = os.environ.get(VARIABLE, "").partition("_")
     if instruction != "complete" or shell not in _SHELLS:
         return False
+    kind: Any = _SHELLS[shell]
 
-    class Listed(_SHELLS[shell]):  # type: ignore[misc]  # Typer has a class for each
+    class Listed(kind):  # type: ignore[misc]  # Typer has a class for each
         def get_completions(self, args: list[str], incomplete: str) -> list[Any]:
             found = proposals(args, incomplete)
             if found is None:

@@ -15,7 +15,8 @@ holds a file descriptor of the process, which gRPC and the store need as well. S
   less, the more work the same number of bytes may be.
 
 uvicorn knows limits of its own, but none of these; and asyncio, when no descriptor is free, logs
-each of thousands of attempts to accept.
+each of thousands of attempts to accept. It parses HTTP in either of two ways, each of which has a
+module here that is the rest of a connection.
 """
 
 from __future__ import annotations
@@ -25,14 +26,13 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-import h11
 import uvicorn
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from lro_grpc._dialects import longrunning
 from lro_grpc._http import responses
@@ -42,8 +42,8 @@ from lro_grpc._runtime.repeated_lines import PROCESS
 _log = logging.getLogger("lro_grpc")
 
 # What any client can bring about is no warning: the log would grow with it.
-_protocol_log = logging.getLogger("uvicorn.error").getChild("lro_grpc")
-_protocol_log.setLevel(logging.ERROR)
+PROTOCOL_LOG = logging.getLogger("uvicorn.error").getChild("lro_grpc")
+PROTOCOL_LOG.setLevel(logging.ERROR)
 
 _READ = 16 * 1024
 """The most bytes of one read."""
@@ -51,6 +51,9 @@ _READ = 16 * 1024
 _COSTLY_READ = 1024
 """The most bytes of a read that may be of lines of a head, or of chunks of a body: each of them
 costs as much as a kilobyte of a body that is in one piece."""
+
+MOST_HEAD = 96 * 1024
+"""The most bytes of a request but for its body: its URL, and its headers."""
 
 _MOST_LINES = 256
 """The most lines of a head."""
@@ -87,10 +90,17 @@ class BoundedServer(uvicorn.Server):
     Args:
         config: What uvicorn is to do.
         limits: The limits of its connections.
+        connection: Makes a connection, of the server.
     """
 
-    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: ConnectionLimits,
+        connection: Callable[[BoundedServer], Connection],
+    ) -> None:
         super().__init__(config)
+        self._connection = connection
         self.limits = limits
         """The limits of its connections."""
         self.idle: dict[Connection, float] = {}
@@ -138,7 +148,7 @@ class BoundedServer(uvicorn.Server):
                 await asyncio.sleep(1)
                 continue
             try:
-                await loop.connect_accepted_socket(lambda: Connection(self), client)
+                await loop.connect_accepted_socket(lambda: _Reader(self._connection(self)), client)
             except OSError:  # it is gone already
                 client.close()
 
@@ -166,16 +176,50 @@ class BoundedServer(uvicorn.Server):
                 return
 
 
-class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """One connection.
+class _Reader(asyncio.BufferedProtocol):
+    """Stands for a connection before the event loop.
+
+    uvloop asks no ``asyncio.Protocol`` for a buffer, and those of uvicorn are such: it would read
+    as much at a time as it likes.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        for method in _OF_A_CONNECTION:
+            setattr(self, method, getattr(connection, method))
+
+
+_OF_A_CONNECTION = (
+    "buffer_updated",
+    "connection_lost",
+    "connection_made",
+    "get_buffer",
+    "pause_writing",
+    "resume_writing",
+)
+"""The methods that an event loop calls; uvicorn leaves the end of what a client sends unheard."""
+
+
+class Connection(asyncio.BaseProtocol):
+    """One connection, but for its HTTP: that is the part of a subclass, with one of uvicorn's.
 
     Args:
         server: Its server.
     """
 
+    # Of uvicorn's protocols, which both have.
+    app: Any
+    config: uvicorn.Config
+    cycle: Any
+    data_received: Any
+    flow: FlowControl
+    loop: asyncio.AbstractEventLoop
+    send_400_response: Any
+    transport: asyncio.Transport
+
     def __init__(self, server: BoundedServer) -> None:
-        super().__init__(server.config, server.server_state, server.lifespan.state)
-        self.logger = _protocol_log
         self._server = server
         self._buffer = bytearray()
         self._lines = 0
@@ -186,6 +230,16 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """When the client has last read something."""
 
     @property
+    def is_in_head(self) -> bool:
+        """Whether the next byte belongs to a head."""
+        raise NotImplementedError
+
+    @property
+    def is_plain_body(self) -> bool:
+        """Whether a body comes, and not in chunks."""
+        raise NotImplementedError
+
+    @property
     def is_idle(self) -> bool:
         """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
@@ -194,7 +248,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """Takes a place, or that of another connection."""
         # That of uvloop is no subclass of any.
         super().connection_made(cast("asyncio.Transport", transport))
-        if len(self.connections) > self._server.limits.number:
+        if len(self._server.connections) > self._server.limits.number:
             longest: Connection = next(iter(self._server.idle), self)
             longest.transport.abort()
             self._server.idle.pop(longest, None)
@@ -208,24 +262,17 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> bytearray:
         """Returns a buffer for the next read."""
         del sizehint
-        self._buffer = bytearray(_READ if self._is_plain_body else _COSTLY_READ)
+        self._buffer = bytearray(_READ if self.is_plain_body else _COSTLY_READ)
         return self._buffer
-
-    @property
-    def _is_plain_body(self) -> bool:
-        """Whether a body comes, and not in chunks."""
-        return self.conn.their_state is h11.SEND_BODY and not any(
-            name == b"transfer-encoding" for name, _ in self.headers or ()
-        )
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes what was read."""
         data, self._buffer = bytes(self._buffer[:nbytes]), bytearray()
         idle, limits = self._server.idle, self._server.limits
-        is_full = len(self.connections) - len(idle) >= limits.in_progress
+        is_full = len(self._server.connections) - len(idle) >= limits.in_progress
         self.app = _refuse if is_full and self.is_idle else self.config.loaded_app
         lines = self._lines_of_head(data)
-        if self.conn.their_state is h11.IDLE:
+        if self.is_in_head:
             self._lines += lines
             if self._lines > _MOST_LINES:
                 self.send_400_response("The head has too many lines.")
@@ -233,6 +280,17 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.data_received(data)
         if not self.is_idle:
             idle.pop(self, None)
+        if nbytes == _COSTLY_READ:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Lets others have their turn before the next read: uvloop makes up to 32 in one round."""
+        self.transport.pause_reading()
+        self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     def _lines_of_head(self, data: bytes) -> int:
         """Returns how many of the lines that were read may belong to a head.
@@ -244,18 +302,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._last = read[-2:]
         return read.count(b"\n", before, end.end() if end else len(read))
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuses what is no HTTP; there is no answer to what comes after the answer has begun."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.abort()
-
-    def on_response_complete(self) -> None:
-        """Waits for the next request."""
+    @contextlib.contextmanager
+    def ending_response(self) -> Iterator[None]:
+        """Waits for the next request, which what is done in the context may begin with."""
         self._lines = 0
         self._server.idle[self] = self.loop.time()
-        super().on_response_complete()  # which may begin with it
+        yield
         if not self.is_idle:
             self._server.idle.pop(self, None)
 

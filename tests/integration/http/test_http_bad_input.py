@@ -269,7 +269,8 @@ def test_a_body_with_two_ends_is_refused_and_nothing_behind_it_is_taken(http, me
         connection.sendall(head.encode() + rest)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"AMBIGUOUS_LENGTH" in answer
+    by_httptools = b"\r\n\r\nInvalid HTTP request received."
+    assert b"AMBIGUOUS_LENGTH" in answer or answer.endswith(by_httptools)
     assert answer.count(b"HTTP/1.1 ") == 1
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 MODULES = {"compat", "console", "events", "http", "otel"}
 """The extras that a public module of the same name needs."""
 
-PACKAGES = {"speed": ["uvloop"]}
+PACKAGES = {"speed": ["httptools", "uvloop"]}
 """The extras that no module needs, and what they are to bring."""
 
 SCRIPTS = {
