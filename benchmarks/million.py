@@ -30,8 +30,8 @@ from lro.example.v1 import fleet_service_pb2_grpc
 from lro_grpc import Operations, method
 
 ROUNDS = 3
-GETS = 1_500
-LISTS = 500
+GETS = 1_000
+LISTS = 300
 
 LIFE_SECONDS = 300
 

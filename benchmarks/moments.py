@@ -9,7 +9,7 @@ import resource
 import time
 from collections.abc import Iterator
 
-_LOOK_SECONDS = 0.002
+_LOOK_SECONDS = 0.005
 
 Spans = list[tuple[int, int]]
 """The begin and the end of each."""

@@ -60,6 +60,11 @@ class Common:
         return self._stack.enter_context(server.serving())
 
     @functools.cached_property
+    def on_uvloop(self) -> server.Server:
+        """The same on another event loop."""
+        return self._stack.enter_context(server.serving("uvloop"))
+
+    @functools.cached_property
     def postgres(self) -> database.Database:
         """A PostgreSQL server."""
         return self._stack.enter_context(database.running())
@@ -83,6 +88,7 @@ class Common:
 
 PARTS: Mapping[str, Callable[[Common], list[Figure]]] = {
     "get": lambda common: get_operation.measure(common.server),
+    "get-uvloop": lambda common: get_operation.measure_on_uvloop(common.on_uvloop, common.server),
     "notice": lambda common: notice.measure(common.server),
     "http": lambda _: http_get.measure(),
     "tails": lambda _: tails.measure(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,9 +18,11 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
+from benchmarks.needed import NeededError
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2
 from lro_grpc import Operations, method
+from lro_grpc._runtime import garbage
 
 WORK_SECONDS = 0.02
 LIFE_SECONDS = 600
@@ -67,9 +71,15 @@ class ByHand(operations_pb2_grpc.OperationsServicer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Server]:
-    """Runs the process while the context lasts."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def serving(loop: str = "asyncio") -> Iterator[Server]:
+    """Runs the process while the context lasts.
+
+    Args:
+        loop: The package of its event loop.
+    """
+    if importlib.util.find_spec(loop) is None:
+        raise NeededError(f"{loop}: see the extra `speed`")
+    command = [sys.executable, "-m", "benchmarks.server", loop]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -102,6 +112,7 @@ async def _main() -> None:
         other_port = by_hand.add_insecure_port("127.0.0.1:0")
         await by_hand.start()
         addresses = {"ours": f"127.0.0.1:{port}", "by_hand": f"127.0.0.1:{other_port}"}
+        garbage.search_less()  # as `lro serve` does
         print(json.dumps({**addresses, "name": done.name}), flush=True)
         await asyncio.sleep(LIFE_SECONDS)
 
@@ -120,4 +131,4 @@ async def done_operation(port: int) -> operations_pb2.Operation:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    importlib.import_module(sys.argv[1]).run(_main())

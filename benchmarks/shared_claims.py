@@ -24,7 +24,7 @@ from lro_grpc._stores.postgres.store import PostgresStore
 CLAIMERS = 4
 BACKLOG = 4_000
 AT_A_TIME = 50
-ROUNDS = 5
+ROUNDS = 3
 
 METHOD = "/benchmark.v1.Backlog/Run"
 LEASE = 15_000_000

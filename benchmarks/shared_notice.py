@@ -23,7 +23,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.notices import _NOTIFY
 from lro_grpc._stores.postgres.store import PostgresStore
 
-OPERATIONS = 600
+OPERATIONS = 400
 RATE = 200
 """Ends a second."""
 ROUNDS = 3

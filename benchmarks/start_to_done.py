@@ -25,7 +25,7 @@ from lro_grpc.stores import SqliteStore
 
 JOBS = 10_000
 WARM_UP = 1_000
-ROUNDS = 7
+ROUNDS = 5
 
 
 def measure(rounds: int = ROUNDS, number: int = JOBS) -> list[Figure]:

@@ -19,7 +19,7 @@ from benchmarks.start_to_done_process import RAW_TABLE
 JOBS = 4_000
 FEWER_JOBS = 500
 """For what is slow."""
-ROUNDS = 5
+ROUNDS = 3
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from benchmarks import cpu, database, together
 from benchmarks.figure import Figure
 from benchmarks.needed import NeededError
 
-ROUNDS = 3
-ALONE, MANY = 60, 300
+ROUNDS = 2
+ALONE, MANY = 40, 240
 """Operations, one at a time and many."""
 AT_A_TIME = 30
 WAYS = ("alone", "activity", "workflow")

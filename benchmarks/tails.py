@@ -22,7 +22,7 @@ from benchmarks import stranger
 from benchmarks.figure import Figure, percentile, shown
 from benchmarks.moments import overlap
 
-SECONDS = 4.0
+SECONDS = 3.0
 ROUNDS = 3
 KINDS = ("ours", "bare")
 

@@ -23,7 +23,7 @@ from lro_grpc._runtime import garbage
 
 AT_A_TIME = 64
 """Operations under way where it calls as fast as it can."""
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 0.5
 
 _REQUEST = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
 

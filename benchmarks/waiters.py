@@ -25,7 +25,7 @@ WAITERS = 10_000
 AT_A_TIME = 250
 """Calls that begin together; gRPC turns some away if there are too many more."""
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc._stores.store import Store
 from lro_grpc.stores import SqliteStore
 
-JOBS = 2_500
-ROUNDS = 7
+JOBS = 2_000
+ROUNDS = 5
 
 _Name = TypeVar("_Name", int, str)
 
