@@ -230,7 +230,7 @@ class Record(NamedTuple):
     @property
     def is_delayed_start(self) -> bool:
         """Whether it waits for the time of its first attempt."""
-        return self.claimable and not self.attempt and self.scheduled_time > 0
+        return self.scheduled_time > 0 and not self.attempt and self.claimable
 
     def rest_of_delay(self, now: int) -> int:
         """Returns the time before which its first attempt must not begin yet; 0 for none."""
@@ -249,7 +249,7 @@ class Record(NamedTuple):
     @property
     def is_ready(self) -> bool:
         """Whether an attempt may begin: it waits, and not for a later time."""
-        return self.claimable and not self.scheduled_time
+        return not self.scheduled_time and self.claimable
 
     @property
     def queue_time(self) -> int:

@@ -109,7 +109,7 @@ class Share:
         """The most places of one caller."""
         self.taken = 0
         """The places that all callers have."""
-        self._taken_by: Counter[str] = Counter()
+        self._taken_by: dict[str, int] = {}
 
     def __len__(self) -> int:
         """Returns the number of callers that have a place."""
@@ -117,14 +117,12 @@ class Share:
 
     def is_taken(self, caller: str) -> bool:
         """Whether a caller has as many places as it may."""
-        return self._taken_by[caller] >= self.most
+        return self._taken_by.get(caller, 0) >= self.most
 
     def take(self, caller: str, number: int = 1) -> None:
         """Counts more places of a caller, or less."""
-        self._taken_by[caller] += number
+        _add(self._taken_by, caller, number)
         self.taken += number
-        if not self._taken_by[caller]:
-            del self._taken_by[caller]
 
     def give_back(self, caller: str) -> None:
         """Counts one less."""
@@ -186,7 +184,7 @@ class _Queue:
     """
 
     def __init__(self, limit: int, share: Share, *, delayed: bool) -> None:
-        self.entering: Counter[str | bytes] = Counter()
+        self.entering: dict[str | bytes, int] = {}
         """The starts under way of those that are not stored yet."""
         self.limit = limit
         self.share = share
@@ -195,7 +193,7 @@ class _Queue:
         """Whether an operation has entered since the last count."""
         self.changes = 0
         """The changes that were counted: of a count, those meanwhile may be missing."""
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, int] = {}
         """Those that are stored, by their callers."""
 
     def __len__(self) -> int:
@@ -203,17 +201,19 @@ class _Queue:
 
     def enter(self, key: str | bytes, caller: str) -> None:
         """Counts a start that is under way."""
-        if key not in self.entering:
+        starts = self.entering.get(key, 0)
+        if not starts:
             self.share.take(caller)
-        self.entering[key] += 1
+        self.entering[key] = starts + 1
         self.is_used = True
 
     def leave(self, key: str | bytes, caller: str) -> None:
         """Counts a start no more that has ended, unless its operation is counted by now."""
-        if key in self.entering:
-            self.entering[key] -= 1
-            if not self.entering[key]:
-                self._drop(key, caller)
+        starts = self.entering.get(key, 0)
+        if starts > 1:
+            self.entering[key] = starts - 1
+        elif starts:
+            self._drop(key, caller)
 
     def note_stored(self, record: Record) -> None:
         """Counts a new operation no more as one that is on its way."""
@@ -226,21 +226,19 @@ class _Queue:
 
     def remove(self, caller: str) -> None:
         """Counts one no more that waits no longer."""
-        if self._waiting[caller]:  # it may have been missed
+        if caller in self._waiting:  # it may have been missed
             self._wait(caller, -1)
 
     def recount(self, waiting: Mapping[str, int]) -> None:
         """Takes how many operations are stored and wait, by their callers."""
         self.is_used = False
         for caller in {*self._waiting, *waiting}:
-            self._wait(caller, waiting.get(caller, 0) - self._waiting[caller])
+            self._wait(caller, waiting.get(caller, 0) - self._waiting.get(caller, 0))
 
     def _wait(self, caller: str, number: int) -> None:
         self.changes += 1
-        self._waiting[caller] += number
+        _add(self._waiting, caller, number)
         self.share.take(caller, number)
-        if not self._waiting[caller]:
-            del self._waiting[caller]
 
     def _drop(self, key: str | bytes, caller: str) -> None:
         del self.entering[key]
@@ -366,8 +364,8 @@ class Queues:
         """
         method, caller, key = record.method, record.caller, _key(record)
         queue = self._queues[method][record.is_delayed_start]
-        waits = "wait for their time" if queue.delayed else "wait to be run"
         if key not in queue.entering:
+            waits = "wait for their time" if queue.delayed else "wait to be run"
             if queue.share.is_taken(caller) and queue.share.most < queue.limit:
                 raise queue.share.refusal(caller, f"operations of {method} that {waits}")
             if len(queue) >= queue.limit:
@@ -396,6 +394,15 @@ class Queues:
 def _queue_of(record: Record | None) -> bool | None:
     """Returns the queue that an operation waits in, by ``delayed``; None if it waits in none."""
     return record.is_delayed_start if record is not None and record.claimable else None
+
+
+def _add(counts: dict[str, int], caller: str, number: int) -> None:
+    """Adds to the number of a caller; one whose number is 0 is not kept."""
+    count = counts.get(caller, 0) + number
+    if count:
+        counts[caller] = count
+    else:
+        counts.pop(caller, None)
 
 
 def _key(record: Record) -> str | bytes:
