@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from google.longrunning import operations_pb2
 
@@ -37,8 +36,7 @@ class GetPage(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer of a call."""
 
     body: bytes
@@ -181,12 +179,21 @@ class LocalCalls:
         )
 
 
-@contextlib.contextmanager
-def _public_errors(call: Call, domain: str) -> Iterator[None]:
+class _public_errors:  # noqa: N801 - it is used as contextlib's are
     """Ends a call, and raises its error as the caller may see it."""
-    try:
-        yield
-    except Exception as error:
-        raise from_status(failure_status(error, call.method, domain)) from error
-    finally:
-        call.end()
+
+    __slots__ = ("_call", "_domain")
+
+    def __init__(self, call: Call, domain: str) -> None:
+        self._call = call
+        self._domain = domain
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if isinstance(error, Exception):
+                raise from_status(failure_status(error, self._call.method, self._domain)) from error
+        finally:
+            self._call.end()
