@@ -121,10 +121,21 @@ def check_one(resource: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=1000)
+def check_one_parent(parent: str) -> None:
+    """Checks that a text can stand before ``/operations`` in the name of an operation.
+
+    Raises:
+        InvalidNameError: If it cannot (``check_parent``), or has a wildcard (``check_one``).
+    """
+    check_parent(parent)
+    check_one(parent)
+
+
 def parent_of(candidates: Iterable[str]) -> str:
     """Returns the ``projects/*/locations/*`` that the first candidate which has one begins with."""
     for candidate in candidates:
-        found = _LOCATION.match(candidate)
+        found = _LOCATION.match(candidate) if candidate else None
         if found:
             return found.group()
     return ""

@@ -4,7 +4,8 @@ Those bytes are stored next to the fields they are made of, so that a read makes
 change that Get shows goes through ``published``: it checks the steps, keeps ``update_time`` from
 going back, and makes the bytes anew. It makes them of the values that the next record will have,
 and then the record of both: so a change makes one record, not one for its fields and another for
-its bytes.
+its bytes. A start is such a change, too: of the ``Template`` of its method, which has all that the
+options of the method say.
 
 All times are microseconds since 1970 UTC; 0 stands for unset.
 """
@@ -22,7 +23,7 @@ from google.rpc import status_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
 from lro_grpc._operation import metadata, names
-from lro_grpc._operation.record import Record
+from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._operation.states import JOB, RUNNING, UPDATING
 from lro_grpc._wire import encoding
 
@@ -46,6 +47,10 @@ _NAME, _METADATA_TYPE, _HANDLER_METADATA, _OPERATION = map(
     Record._fields.index, ("name", "metadata_type", "handler_metadata", "operation")
 )
 
+_UNSET = Record(
+    **{name: FIELDS[name].type() for name in Record._fields if name not in Record._field_defaults}
+)
+
 _NO_CHANGES: Mapping[str, Any] = {}
 
 _check_path = functools.cache(JOB.check)
@@ -58,85 +63,92 @@ def _type_url_field(metadata_type: str) -> bytes:
     return encode(_anys.TYPE_URL_PREFIX + metadata_type)
 
 
+class Template:
+    """The beginning that all operations of a method have in common; made once.
+
+    Args:
+        method: The method's full name.
+        metadata_type: The full name of its metadata message.
+        exclusive: Whether no other operation may have the target meanwhile (S6).
+        timeout: The operations' time limit, in microseconds; 0 for none.
+        retention: As a record has it.
+        max_attempts: As a record has it.
+        **values: Further fields of a record.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        metadata_type: str,
+        *,
+        exclusive: bool = False,
+        timeout: int = 0,
+        retention: int = DEFAULT_RETENTION,
+        max_attempts: int = 10,
+        **values: Any,
+    ) -> None:
+        self._exclusive = exclusive
+        self._timeout = timeout
+        self._record = _UNSET._replace(
+            method=method,
+            metadata_type=metadata_type,
+            retention=min(retention, LAST_TIME),
+            max_attempts=max_attempts,
+            **values,
+        )
+
+    def create(
+        self,
+        parent: str,
+        operation_id: str,
+        now: int,
+        values: Mapping[str, Any],
+        *,
+        schedule_time: int = 0,
+    ) -> Record:
+        """Returns a new record, QUEUED and not yet stored.
+
+        Args:
+            parent: The part of its name before ``/operations/``; empty for none.
+            operation_id: The part behind it.
+            now: The time of its start.
+            values: Further fields of it; they win over those of the template.
+            schedule_time: The time before which it does not begin, and from which its time limit
+                counts; 0, and any that has come, stands for now.
+        """
+        name = names.operation_name(parent, operation_id)
+        changes = {**values, "name": name, "parent": parent, "create_time": now}
+        begin = max(schedule_time, now)
+        if begin > now:
+            changes["delayed_until"] = changes["scheduled_time"] = begin
+        if self._timeout:
+            changes["deadline_time"] = min(begin + self._timeout, LAST_TIME)
+        if self._exclusive:
+            changes["exclusive_target"] = changes.get("target", "")
+        priority = changes.get("priority", 0)
+        if begin > now or priority or changes.get("concurrency_key"):
+            changes["queue_order"] = max(1, begin - priority * HEAD_START)
+        return published(self._record, now, changes)
+
+
 def create(
     *,
     parent: str,
     operation_id: str,
     method: str,
-    request: bytes,
     metadata_type: str,
     now: int,
-    request_id: str = "",
-    fingerprint: bytes = b"",
-    target: str = "",
-    verb: str = "",
-    api_version: str = "",
-    caller: str = "",
-    trace_context: str = "",
-    max_attempts: int = 10,
-    pausable: bool = False,
-    exclusive: bool = False,
-    retention: int = DEFAULT_RETENTION,
-    timeout: int = 0,
-    handler_metadata: bytes = b"",
-    batch: bytes = b"",
-    request_understood: bool = False,
-    source_operation: str = "",
-    operator: str = "",
-    notify: bool = False,
-    labels: str = "",
     schedule_time: int = 0,
-    priority: int = 0,
-    concurrency_key: str = "",
+    exclusive: bool = False,
+    timeout: int = 0,
+    retention: int = DEFAULT_RETENTION,
+    **values: Any,
 ) -> Record:
-    """Returns a new record, QUEUED and not yet stored.
-
-    With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is its
-    time limit, in microseconds; 0 stands for none. ``handler_metadata`` holds the
-    first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
-    where they are known. ``request_understood`` tells whether each field of the request is known.
-    ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
-    With ``notify`` its end is told to the server's ``on_done``. ``labels`` are packed.
-    ``schedule_time`` is the time before which it does not begin, and from which its time limit
-    counts; 0, and any that has come, stands for now. ``priority`` is a head start in minutes. Those
-    of one ``concurrency_key`` take turns with those of others; empty stands for none.
-    """
-    delayed_until = schedule_time if schedule_time > now else 0
-    begin = delayed_until or now
-    is_ordered = bool(delayed_until or priority or concurrency_key)
-    record = Record(
-        name=names.operation_name(parent, operation_id),
-        parent=parent,
-        method=method,
-        request=request,
-        request_id=request_id,
-        fingerprint=fingerprint,
-        metadata_type=metadata_type,
-        target=target,
-        verb=verb,
-        api_version=api_version,
-        caller=caller,
-        trace_context=trace_context,
-        max_attempts=max_attempts,
-        pausable=pausable,
-        exclusive_target=target if exclusive else "",
-        retention=min(retention, LAST_TIME),
-        deadline_time=min(begin + timeout, LAST_TIME) if timeout else 0,
-        create_time=now,
-        handler_metadata=handler_metadata,
-        batch=batch,
-        request_understood=request_understood,
-        source_operation=source_operation,
-        operator=operator,
-        notify=notify,
-        labels=labels,
-        delayed_until=delayed_until,
-        scheduled_time=delayed_until,
-        priority=priority,
-        queue_order=max(1, begin - priority * HEAD_START) if is_ordered else 0,
-        concurrency_key=concurrency_key,
+    """Returns one new record, by a :class:`Template` of its own; see there."""
+    template = Template(
+        method, metadata_type, exclusive=exclusive, timeout=timeout, retention=retention
     )
-    return published(record, now)
+    return template.create(parent, operation_id, now, values, schedule_time=schedule_time)
 
 
 def not_found(name: str) -> OperationNotFoundError:

@@ -234,7 +234,7 @@ class GuardedStore:
                 there.
             ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
-        caller = await self.identify(call)
+        caller = call.caller if call.is_identified else await self.identify(call)
         if self._authorize is None or call.is_trusted:
             return Admitted(call, self._store, self, permission)
         about = (resource if operation is None else operation) if named else None

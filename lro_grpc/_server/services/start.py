@@ -154,8 +154,6 @@ class Starter:
         self._handler = handler
         self._prepare = prepare
         self._options = options
-        self._retention = micros(options.retention or retention)
-        self._timeout = micros(options.timeout or timedelta(0))
         self._store = store
         self._queues = queues
         self._operation_bytes = operation_bytes
@@ -165,7 +163,6 @@ class Starter:
         self._large_requests = large_requests
         self._telemetry = telemetry
         self._expect = expect
-        self._notifies = notifies
         self._request = handler.request_class
         self._metadata = handler.metadata_class
         fields = {field.name: field for field in self._request.DESCRIPTOR.fields}
@@ -176,11 +173,20 @@ class Starter:
         self._parent_fields = [
             field for field in ("parent", "name") if kinds.get(field) == FieldDescriptor.TYPE_STRING
         ]
-        verb = options.verb
-        self._verb = method_names.verb_of(handler.method) if verb is None else verb
-        version = options.api_version
-        self._api_version = (
-            method_names.api_version_of(handler.method) if version is None else version
+        verb, version = options.verb, options.api_version
+        self._template = publication.Template(
+            handler.method,
+            self._metadata.DESCRIPTOR.full_name,
+            exclusive=options.exclusive,
+            timeout=micros(options.timeout or timedelta(0)),
+            retention=micros(options.retention or retention),
+            max_attempts=options.max_attempts,
+            pausable=options.pausable,
+            notify=notifies,
+            verb=method_names.verb_of(handler.method) if verb is None else verb,
+            api_version=(
+                method_names.api_version_of(handler.method) if version is None else version
+            ),
         )
 
     @property
@@ -231,8 +237,8 @@ class Starter:
         fingerprint = b""
         if request_id:
             fingerprint = await self._large_requests.read(body, _fingerprint, request, caller)
-        if same := await self._same(admitted, request_id, fingerprint):
-            return _answered(call, same)
+            if same := await self._same(admitted, request_id, fingerprint):
+                return _answered(call, same)
         try:
             prepared = await self._prepared(request, call)
         except Exception as refusal:
@@ -248,13 +254,15 @@ class Starter:
         made = self._made(
             prepared,
             given,
-            parent=self._parent(prepared, request),
-            operation_id=self._made_id(request),
-            request=body,
-            request_id=request_id,
-            fingerprint=fingerprint,
-            caller=caller,
-            request_understood=understood,
+            self._parent(prepared, request),
+            self._made_id(request),
+            {
+                "request": body,
+                "request_id": request_id,
+                "fingerprint": fingerprint,
+                "caller": caller,
+                "request_understood": understood,
+            },
         )
         if self._has_validate_only and request.validate_only:
             return await self._validated(admitted, prepared)
@@ -329,13 +337,15 @@ class Starter:
         made = self._made(
             prepared,
             _NOTHING_GIVEN,
-            parent=source.parent,
-            operation_id=operation_id,
-            request=body,
-            caller=source.caller,
-            request_understood=understood,
-            source_operation=source.name,
-            operator=admitted.caller,
+            source.parent,
+            operation_id,
+            {
+                "request": body,
+                "caller": source.caller,
+                "request_understood": understood,
+                "source_operation": source.name,
+                "operator": admitted.caller,
+            },
         )
         if validate_only:
             return await self._validated(admitted, prepared)
@@ -389,40 +399,41 @@ class Starter:
             raise _unfit(source, kind)
         return _Read(request, request.SerializeToString(), understood)
 
-    def _made(self, prepared: Prepared, given: Given, **values: Any) -> record.Record:
+    def _made(
+        self,
+        prepared: Prepared,
+        given: Given,
+        parent: str,
+        operation_id: str,
+        values: dict[str, Any],
+    ) -> record.Record:
         """Returns a new record, which is not too large.
 
         Args:
             prepared: What ``prepare`` has returned.
             given: What code gives beside it.
-            **values: The arguments of ``publication.create`` that neither of these nor the method's
-                options give.
+            parent: The parent of its name.
+            operation_id: Its id.
+            values: Its fields that neither of these nor the method's options give.
 
         Raises:
             InvalidArgumentError: If the operation is too large, or is to begin too late.
         """
         now = self._now()
-        made = publication.create(
-            method=self._handler.method,
-            metadata_type=self._metadata.DESCRIPTOR.full_name,
-            now=now,
-            target=prepared.target,
-            verb=self._verb if prepared.verb is None else prepared.verb,
-            api_version=self._api_version,
-            max_attempts=self._options.max_attempts,
-            pausable=self._options.pausable,
-            exclusive=self._options.exclusive,
-            retention=self._retention,
-            timeout=self._timeout,
-            handler_metadata=self._handler_metadata(prepared),
-            batch=self._batch(prepared),
-            notify=self._notifies,
-            labels=self._labels(prepared, given.labels),
-            schedule_time=self._schedule_time(prepared, given.delay, now),
-            priority=prepared.priority,
-            concurrency_key=prepared.concurrency_key,
-            **values,
-        )
+        if prepared is not _NOTHING_PREPARED:
+            values |= {
+                "target": prepared.target,
+                "handler_metadata": self._handler_metadata(prepared),
+                "batch": self._batch(prepared),
+                "priority": prepared.priority,
+                "concurrency_key": prepared.concurrency_key,
+            }
+            if prepared.verb is not None:
+                values["verb"] = prepared.verb
+        if prepared.labels or given.labels:
+            values["labels"] = self._labels({**prepared.labels, **given.labels})
+        schedule_time = self._schedule_time(prepared, given.delay, now)
+        made = self._template.create(parent, operation_id, now, values, schedule_time=schedule_time)
         self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))
         return made
 
@@ -485,8 +496,10 @@ class Starter:
 
     def _resource(self, request: Message) -> str:
         """Returns the resource of a start, as far as the request names one by itself."""
-        named = (getattr(request, field) for field in self._parent_fields)
-        return next(filter(None, named), self._handler.method)
+        for field in self._parent_fields:
+            if named := getattr(request, field):
+                return str(named)
+        return self._handler.method
 
     async def _same(
         self, admitted: Admitted, request_id: str, fingerprint: bytes
@@ -506,11 +519,9 @@ class Starter:
         return found
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
-        prepared = None
-        if self._prepare is not None:
-            prepared = await call.run(
-                "prepare", self._prepare, self._declared(request), self._threads
-            )
+        if self._prepare is None:
+            return _NOTHING_PREPARED
+        prepared = await call.run("prepare", self._prepare, self._declared(request), self._threads)
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
@@ -556,10 +567,7 @@ class Starter:
             )
         return BatchStates.begin(list(targets)).serialized() if targets else b""
 
-    def _labels(self, prepared: Prepared, given_labels: Mapping[str, str]) -> str:
-        if not (prepared.labels or given_labels):
-            return ""
-        all_labels = {**prepared.labels, **given_labels}
+    def _labels(self, all_labels: Mapping[str, str]) -> str:
         if fault := labels.fault_in(all_labels):
             raise ConfigurationError(
                 f"the labels of an operation of {self._handler.method} are none: {fault}",
@@ -594,14 +602,12 @@ class Starter:
             ) from error
 
     def _parent(self, prepared: Prepared, request: Message) -> str:
-        if prepared.parent is None:
-            named = (getattr(request, field) for field in self._parent_fields)
-            parent = names.parent_of((prepared.target, *named))
-        else:
-            parent = prepared.parent
+        parent = prepared.parent
+        if parent is None:
+            named = [getattr(request, field) for field in self._parent_fields]
+            parent = names.parent_of([prepared.target, *named])
         if parent:
-            names.check_parent(parent)
-            names.check_one(parent)
+            names.check_one_parent(parent)
         return parent
 
     async def _validated(self, admitted: Admitted, prepared: Prepared) -> bytes:
