@@ -127,6 +127,10 @@ class Attempt:
         signal_margin: float = 0.0,
         start_within: StartWithin | None = None,
     ) -> None:
+        self.name = record.name
+        """The operation's name."""
+        self.number = record.attempt
+        """The attempt's number: the fencing token."""
         self.record = record
         self.handler = handler
         self.telemetry = telemetry.attempt(record)
@@ -169,16 +173,6 @@ class Attempt:
     def log(self) -> OperationLog:
         """The log, with the fields of this operation and attempt."""
         return OperationLog(self.record)
-
-    @property
-    def name(self) -> str:
-        """The operation's name."""
-        return self.record.name
-
-    @property
-    def number(self) -> int:
-        """The attempt's number: the fencing token."""
-        return self.record.attempt
 
     @property
     def leased(self) -> Leased:
@@ -301,7 +295,7 @@ class Attempt:
         """Takes back the task to interrupt, and all functions to call: the handler has ended."""
         self.task = None
         with self._lock:
-            self._taken_callbacks()
+            self._on_stop.clear()
 
     def _taken_callbacks(self) -> Sequence[OnStop]:
         callbacks = [*self._on_stop.values()]

@@ -64,6 +64,8 @@ class Executor(asyncio.Task[Event]):
         attempt: The attempt.
     """
 
+    __slots__ = ("_cancel_called", "attempt")
+
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self._cancel_called = False  # so that a CancelledError is not the handler's own
@@ -98,7 +100,7 @@ class Executor(asyncio.Task[Event]):
         body, name = attempt.record.request, attempt.name
         try:
             if not handler.is_async:
-                context = OperationContext[Any](attempt)
+                context: OperationContext[Any] = OperationContext(attempt)
                 return await run_in_thread(
                     name,
                     lambda: handler.run(handler.parse_request(body), context),
@@ -110,7 +112,8 @@ class Executor(asyncio.Task[Event]):
             else:
                 request = handler.parse_request(body)
             attempt.task = self
-            return await handler.run(request, AsyncOperationContext[Any](attempt))
+            async_context: AsyncOperationContext[Any] = AsyncOperationContext(attempt)
+            return await handler.run(request, async_context)
         finally:
             await self._interrupt_no_more()
 

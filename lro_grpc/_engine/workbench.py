@@ -453,13 +453,13 @@ class Workbench:
         if self.is_stopping or is_late:  # another one may have it by now: it is given back
             attempt.stop(StopReason.SHUTDOWN)
         else:
-            heard = self._heard.get(record.name)
-            is_later = heard is not None and heard.attempt >= record.attempt
-            if heard is not None and is_later and heard.create_time == record.create_time:
+            heard = self._heard.get(record.name, record)
+            is_later = heard is not record and heard.attempt >= record.attempt
+            if is_later and heard.create_time == record.create_time:
                 self._see(attempt, heard)
-            self._limits[attempt] = time_limits.watch(
-                attempt, self.clock, self.store.now, self.lease
-            )
+            limits = time_limits.watch(attempt, self.clock, self.store.now, self.lease)
+            if limits:
+                self._limits[attempt] = limits
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
         """Passes on the outcome of a run, or ends an attempt that has none."""
