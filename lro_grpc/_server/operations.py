@@ -137,8 +137,8 @@ class Operations(Lifespan):
             ``lro_grpc.engines.Temporal``. Each process claims for its own handlers unless given.
         new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
-            with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 130 random
-            bits unless given. A plain function.
+            with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. The time
+            of the start and 80 random bits unless given. A plain function.
         on_done: Is told of each operation that is done, at least once: a :class:`CompletionEvent`
             of each that was started while it was given. A function, which is called in a thread, or
             a coroutine function. If it raises, it is told again, for a day; after an

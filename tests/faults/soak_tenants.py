@@ -117,7 +117,7 @@ async def _fill(url: str, number: int, key: str) -> None:
         some = [
             create(
                 parent=PARENT,
-                operation_id=new_id(os.urandom),
+                operation_id=new_id(store.now(), os.urandom),
                 method=METHOD,
                 request=request.SerializeToString(),
                 metadata_type="lro.v1.OperationMetadata",

@@ -13,14 +13,20 @@ from lro_grpc._operation import names
 # Make.
 
 
-def test_an_id_is_op_and_130_bits_in_base32():
+def test_an_id_is_op_a_time_and_80_bits_in_base32():
     """S30: ASCII, lower case, at most 64 characters, the first one a letter."""
-    assert names.new_id(lambda size: bytes(size)) == "op-" + "a" * 26
-    assert names.new_id(lambda size: b"\xff" * size) == "op-" + "7" * 26
+    assert names.new_id(0, lambda size: bytes(size)) == "op-" + "2" * 26
+    assert names.new_id(33_999, lambda size: b"\xff" * size) == "op-22222222" + "33" + "z" * 16
+
+
+@given(st.lists(st.integers(0, 253_402_300_799_999), min_size=2, max_size=2, unique=True))
+def test_ids_have_the_order_of_their_times(milliseconds):
+    first, second = (names.new_id(1000 * one, os.urandom) for one in sorted(milliseconds))
+    assert first < second
 
 
 def test_ids_differ_and_are_of_one_form():
-    made = {names.new_id(os.urandom) for _ in range(1000)}
+    made = {names.new_id(1_700_000_000_000_000, os.urandom) for _ in range(1000)}
     assert len(made) == 1000
     assert all(re.fullmatch(r"op-[a-z2-7]{26}", one) for one in made)
 

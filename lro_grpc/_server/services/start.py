@@ -319,7 +319,11 @@ class Starter:
         validate_only: bool,
     ) -> bytes:
         request, body, understood = read
-        operation_id = names.new_id(_digest_of(source, request_id) if request_id else os.urandom)
+        operation_id = (
+            names.new_id(source.create_time, _digest_of(source, request_id))
+            if request_id
+            else names.new_id(self._now(), os.urandom)
+        )
 
         async def same() -> record.Record | None:
             """Returns the operation that the same rerun has stored; None if there is none."""
@@ -478,7 +482,7 @@ class Starter:
 
     def _made_id(self, request: Message) -> str:
         if self._new_id is None:
-            return names.new_id(os.urandom)
+            return names.new_id(self._now(), os.urandom)
         with only_errors("new_id"):
             made = self._new_id(self._declared(request))
         if not isinstance(made, str):
