@@ -11,6 +11,7 @@ Whatever else is on the channel is not for this release: a stranger's, or a late
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ _HASH_LENGTH = 12
 _FORMAT = re.compile(
     r"lro1\.([0-9a-f]{12})\.([01])\.((?:[0-9a-f]{12})*)\.((?:[0-9a-f]{12})*)", re.ASCII
 )
+
+_MOST_REMEMBERED = 2000
 
 MOST_HASHES = 650
 """The most hashes in one notice: Postgres takes a payload of less than 8,000 bytes."""
@@ -53,8 +56,12 @@ def decoded(payload: str) -> Notice | None:
     return Notice(sender, everything == "1", _hashes(methods), _hashes(names))
 
 
+@functools.lru_cache(_MOST_REMEMBERED)
 def hash_of(text: str) -> str:
-    """Returns the hash that stands for a text in notices."""
+    """Returns the hash that stands for a text in notices.
+
+    It is asked for several times of an operation that this process runs, and not after.
+    """
     octets = text.encode("utf-8", "surrogatepass")  # whoever follows it may have made it up
     return hashlib.blake2b(octets, digest_size=_HASH_LENGTH // 2).hexdigest()
 
