@@ -49,6 +49,8 @@ class StagedChanges:
         self._latest: dict[str, Record | None] = {}
         self._transitions: dict[str, list[tuple[Record, Record]]] = {}
         self._in_order: list[tuple[Record, Record]] = []
+        self._superseded: dict[str, list[AttemptRecord]] = {}
+        self._completions: dict[str, Completion] = {}
 
     def apply(self, name: str, event: Event) -> Record | LroError:
         """Applies an event to the record of a name; returns that record, or the error."""
@@ -70,6 +72,10 @@ class StagedChanges:
         self._latest[name] = None if is_gone(after) else after
         self._transitions.setdefault(name, []).append((before, after))
         self._in_order.append((before, after))
+        if attempt := superseded(before, after):
+            self._superseded.setdefault(name, []).append(attempt)
+        if completion := completed(before, after):
+            self._completions[name] = completion
         return after
 
     def has_changed(self, name: str) -> bool:
@@ -91,8 +97,8 @@ class StagedChanges:
             RowChange(
                 self._known[name],
                 transitions[-1][1],
-                [one for both in transitions if (one := superseded(*both))],
-                next(filter(None, (completed(*both) for both in transitions)), None),
+                self._superseded.get(name, ()),
+                self._completions.get(name),
             )
             for name, transitions in self._transitions.items()
         ]
