@@ -124,6 +124,34 @@ def test_two_claims_at_once_do_not_both_take_the_last_place_of_a_key(
     asyncio.run(check())
 
 
+@pytest.mark.parametrize(("per_key", "locks"), [(3, 5), (0, 0)], ids=["three", "any"])
+def test_a_claim_locks_keys_only_where_it_counts_their_places(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, per_key: int, locks: int
+) -> None:
+    async def check() -> None:
+        Halting.reached, Halting.go_on = asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(
+            asyncpg, "connect", functools.partial(asyncpg.connect, connection_class=Halting)
+        )
+        async with opened(postgres) as store:
+            for number in range(5):
+                await store.create(new(f"op-{number}", concurrency_key=f"key-{number}"))
+            claim = store.claim_by_key(StoreConformance.METHOD, 9, per_key, Claim(LEASE))
+            claiming = asyncio.create_task(claim)
+            await Halting.reached.wait()
+            connection = await asyncpg.connect(urlsplit(postgres)._replace(query="").geturl())
+            class_ = f"{postgres.rpartition('schema=')[2]}.lro_operations"
+            held = await connection.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                f" AND classid = '{class_}'::regclass::oid"
+            )
+            await connection.close()
+            Halting.go_on.set()
+            assert (held, len((await claiming).claimed)) == (locks, 5)
+
+    asyncio.run(check())
+
+
 def test_a_row_in_hand_holds_up_its_own_changes_alone_and_in_their_order(postgres: str) -> None:
     async def check() -> None:
         async with opened(postgres) as store:

@@ -10,7 +10,8 @@ that is more: two that count at once would both find the last place free, and mi
 operations. Locks of keys are the database's own (``pg_try_advisory_xact_lock``): there is no row of
 a key. Each statement sees what was stored when it began: so the one that counts is not the one that
 locks, and sees all that the key's last holder has claimed. A key that another process has is passed
-over, and whoever follows work is told to ask again.
+over, and whoever follows work is told to ask again. Where keys have places for any number, nothing
+is counted, and nothing locked.
 """
 
 from __future__ import annotations
@@ -221,9 +222,12 @@ class Claims:
             async with self._session.transaction() as transaction:
                 if call.ring is not None:
                     after = former[-1].before.concurrency_key if former else call.ring.after
-                    keys = await self._parts.table.lock_keys(transaction, wanted.method, after)
+                    places = call.ring.places
+                    keys = await self._parts.table.lock_keys(
+                        transaction, wanted.method, after, places
+                    )
                     call.keys.append(keys)
-                    wanted = wanted._replace(of_keys=OfKeys(keys.locked, call.ring.places))
+                    wanted = wanted._replace(of_keys=OfKeys(keys.locked, places))
                 ready = await self._parts.table.ready(transaction, wanted)
                 at = self._parts.time.now()
                 staged = StagedChanges(ready.known, {}, at)

@@ -260,22 +260,14 @@ class Statements:
             _WITHOUT_KEY,
             "FOR NO KEY UPDATE SKIP LOCKED",
         )
-        # Each key once, from the first behind $2 on, round by the beginning, up to $3 keys; and of
-        # all but the last of so many whether it is this transaction's alone now. Nobody waits. The
-        # locks of the keys of a store have the class of its table: no two tables have the same.
+        # The locks of the keys of a store have the class of its table: no two tables have the same.
         lock = (
             f"pg_try_advisory_xact_lock({quoted(table)}::regclass::oid::int4,"
             " hashtext($1 || ' ' || key))"
         )
-        self.lock_keys = (
-            "WITH RECURSIVE found(key, first, number) AS (SELECT key, key, 1 FROM"
-            f" ({_key_behind(table, '$2::text')}) AS one UNION ALL"
-            " SELECT next.key, found.first, found.number + 1 FROM found"
-            f" CROSS JOIN LATERAL ({_key_behind(table, 'found.key')}) AS next"
-            " WHERE next.key <> found.first AND found.number < $3)"
-            f" SELECT key, CASE WHEN number < $3 THEN {lock} ELSE false END FROM found"
-            " WHERE key IS NOT NULL"
-        )
+        self.lock_keys = _keys(table, lock)
+        # The same, where nothing of a key is counted.
+        self.keys = _keys(table, "true")
         self.claim_by_key = _first_by_key(
             table,
             f"version, {bounded(COLUMNS, '$4')}",
@@ -412,6 +404,28 @@ def _first_ready(
     return (
         f"SELECT {names} FROM ({' UNION ALL '.join(parts)}) AS found"
         " ORDER BY queue_time, number LIMIT $2"
+    )
+
+
+def _keys(table: str, is_ours: str) -> str:
+    """Returns the statement for the keys that have something ready, each once.
+
+    They begin with the first behind $2, go round by the beginning, and are $3 at most. Nobody
+    waits.
+
+    Args:
+        table: The table.
+        is_ours: The expression that returns, of all but the last of so many, whether it is this
+            transaction's now.
+    """
+    return (
+        "WITH RECURSIVE found(key, first, number) AS (SELECT key, key, 1 FROM"
+        f" ({_key_behind(table, '$2::text')}) AS one UNION ALL"
+        " SELECT next.key, found.first, found.number + 1 FROM found"
+        f" CROSS JOIN LATERAL ({_key_behind(table, 'found.key')}) AS next"
+        " WHERE next.key <> found.first AND found.number < $3)"
+        f" SELECT key, CASE WHEN number < $3 THEN {is_ours} ELSE false END FROM found"
+        " WHERE key IS NOT NULL"
     )
 
 

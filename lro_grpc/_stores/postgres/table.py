@@ -98,7 +98,7 @@ class Keys(NamedTuple):
     """Keys of a method that have something ready, in their order."""
 
     locked: Sequence[str]
-    """Those that are this transaction's until it ends."""
+    """Those that are this transaction's until it ends; all, if no place of them is counted."""
     last: str
     """The last one that was looked at; empty for none."""
     passed_over: bool
@@ -407,16 +407,19 @@ class Table:
         # A damaged one may have had a place of its key, which one behind it gets next.
         return Ready(sound, found.damaged.keys(), is_full or bool(found.damaged))
 
-    async def lock_keys(self, on: Fetching, method: str, after: str) -> Keys:
+    async def lock_keys(self, on: Fetching, method: str, after: str, places: int) -> Keys:
         """Has keys of a method for a transaction alone: those that no other one has.
 
         Args:
             on: The transaction.
             method: The method.
             after: The key behind which it begins; it goes on from the first key to this one.
+            places: The places of each. Those of 0, which is any number, are not counted, so that
+                nothing is locked.
         """
         values = (text_of(method), text_of(after), MOST_KEYS + 1)
-        rows = await on.fetch(self._statements.lock_keys, *values)
+        statement = self._statements.lock_keys if places else self._statements.keys
+        rows = await on.fetch(statement, *values)
         looked_at = rows[:MOST_KEYS]
         return Keys(
             [text_from(key) for key, is_ours in looked_at if is_ours],
