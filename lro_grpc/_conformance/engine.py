@@ -1,28 +1,17 @@
-"""The contract of an engine, as tests that any engine can be put through.
-
-They look at operations as callers do: on a real server, whose engine it is. What handlers do they
-do in the test's own process. No test waits for less than a time; so an engine may take its time.
-"""
+"""The contract of an engine, as tests that any engine can be put through; see ``engine_cases``."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
-from google.longrunning import operations_pb2
 from google.protobuf.wrappers_pb2 import StringValue
 
-from lro.v1 import operation_metadata_pb2
-from lro_grpc._client.async_future import AsyncOperationFuture
-from lro_grpc._client.async_operations import AsyncOperationsClient
-from lro_grpc._engine.engine import EngineOptions
+from lro_grpc._conformance.engine_cases import LEASE, METHOD, PATIENCE, Future, with_folder
+from lro_grpc._conformance.engine_keys import EngineKeys
 from lro_grpc._errors import (
     Code,
     LroError,
@@ -30,122 +19,24 @@ from lro_grpc._errors import (
     OperationFailedError,
     RetryableError,
 )
-from lro_grpc._runtime.backoff import Backoff
-from lro_grpc._server.decorator import MethodOptions
-from lro_grpc._server.operations import Operations
-from lro_grpc._stores.store import Store
-
-_METHOD = "/contract.v1.Contract/Run"
-_LEASE, _SWEEP, _GRACE = timedelta(seconds=3), timedelta(seconds=1), timedelta(seconds=2)
-_BACKOFF = Backoff(timedelta(seconds=0.2), 1.0, timedelta(seconds=0.2))
-_PATIENCE = timedelta(seconds=60)
-"""For what an engine does soon, however busy the machine is."""
 
 _HOUR = timedelta(hours=1)
-
-Run = Callable[[StringValue, Any], Any]
-Future = AsyncOperationFuture[StringValue, operation_metadata_pb2.OperationMetadata]
-
-
-class _Caller:
-    """Starts operations on a channel, and sees what becomes of them."""
-
-    def __init__(self, channel: grpc.aio.Channel, operations: Operations) -> None:
-        self.operations = operations
-        self._client = AsyncOperationsClient(channel)
-        self._start: Any = channel.unary_unary(
-            _METHOD,
-            request_serializer=StringValue.SerializeToString,
-            response_deserializer=operations_pb2.Operation.FromString,
-        )
-
-    async def start(self, value: str = "") -> Future:
-        """Starts an operation with a request."""
-        return self.attach((await self._start(StringValue(value=value))).name)
-
-    def attach(self, name: str) -> Future:
-        """Returns the future of an operation."""
-        metadata = operation_metadata_pb2.OperationMetadata
-        return self._client.attach(name, response=StringValue, metadata=metadata)
-
-
-def _with_folder(
-    check: Callable[[Any, Path], Coroutine[Any, Any, None]],
-) -> Callable[[Any, Path], None]:
-    """Makes a test of a coroutine function that takes a folder of its own."""
-
-    def test(self: EngineConformance, tmp_path: Path) -> None:
-        asyncio.run(check(self, tmp_path))
-
-    test.__name__, test.__doc__ = check.__name__, check.__doc__
-    test.__qualname__, test.__module__ = check.__qualname__, check.__module__
-    return test
 
 
 async def _until(future: Future, state: str, attempt: int) -> None:
     """Waits for an operation to be in a state, after or in an attempt."""
     seen: list[tuple[str, int | None]] = []
-    async for update in future.updates(_PATIENCE):
+    async for update in future.updates(PATIENCE):
         seen.append((update.state.name.removeprefix("JOB_STATE_"), update.attempt))
         if seen[-1] == (state, attempt):
             return
     raise AssertionError(f"{future.name} was never {state} with attempt {attempt}: {seen}")
 
 
-class EngineConformance:
+class EngineConformance(EngineKeys):
     """The promises of operations to their callers, whatever the engine; subclass it with one."""
 
-    def make_engine(self) -> EngineOptions | None:
-        """Returns the options of an engine that runs handlers in this process.
-
-        All that one test makes have to bring operations to one another: as with the same task
-        queue, or broker. None of another test may be in their way.
-        """
-        raise NotImplementedError
-
-    def make_store(self, folder: Path) -> Store | str:
-        """Returns the store, or its URL, of one test: the same one each time.
-
-        Args:
-            folder: A folder of the test's own.
-        """
-        return f"sqlite:///{folder / 'operations.db'}"
-
-    @contextlib.asynccontextmanager
-    async def served(self, folder: Path, run: Run, **options: Any) -> AsyncIterator[_Caller]:
-        """Serves a method while the context lasts.
-
-        Args:
-            folder: The test's own.
-            run: The handler.
-            **options: Those of the method.
-        """
-        operations = Operations(
-            self.make_store(folder),
-            lease=_LEASE,
-            sweep=_SWEEP,
-            grace=_GRACE,
-            engine=self.make_engine(),
-        )
-        operations.add_method(
-            _METHOD,
-            run,
-            request=StringValue,
-            response=StringValue,
-            options=MethodOptions(**({"backoff": _BACKOFF} | options)),
-        )
-        server = grpc.aio.server()
-        operations.attach(server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await operations.start()
-        try:
-            await server.start()
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield _Caller(channel, operations)
-        finally:
-            await operations.stop(lambda: server.stop(0))
-
-    @_with_folder
+    @with_folder
     async def test_a_handler_gets_the_request_and_the_caller_its_response(
         self, folder: Path
     ) -> None:
@@ -156,9 +47,9 @@ class EngineConformance:
 
         async with self.served(folder, run) as caller:
             future = await caller.start("made")
-            assert (await future.result(_PATIENCE)).value == "made, attempt 1"
+            assert (await future.result(PATIENCE)).value == "made, attempt 1"
 
-    @_with_folder
+    @with_folder
     async def test_no_more_run_at_once_than_the_method_allows(self, folder: Path) -> None:
         """And each of those that wait has its turn."""
         running: set[str] = set()
@@ -174,11 +65,11 @@ class EngineConformance:
 
         async with self.served(folder, run, concurrency=2) as caller:
             futures = [await caller.start(str(number)) for number in range(12)]
-            values = [(await future.result(_PATIENCE)).value for future in futures]
+            values = [(await future.result(PATIENCE)).value for future in futures]
         assert values == [str(number) for number in range(12)]
         assert most <= 2
 
-    @_with_folder
+    @with_folder
     async def test_an_error_reaches_the_caller_with_its_code(self, folder: Path) -> None:
         """The handler's own code and words."""
 
@@ -186,11 +77,11 @@ class EngineConformance:
             raise LroError("size is 9; give at most 8", code=Code.OUT_OF_RANGE)
 
         async with self.served(folder, run) as caller:
-            error = await (await caller.start()).exception(_PATIENCE)
+            error = await (await caller.start()).exception(PATIENCE)
         assert isinstance(error, OperationFailedError)
         assert (error.code, error.message) == (Code.OUT_OF_RANGE, "size is 9; give at most 8")
 
-    @_with_folder
+    @with_folder
     async def test_an_error_to_retry_begins_another_attempt_after_its_pause(
         self, folder: Path
     ) -> None:
@@ -204,11 +95,11 @@ class EngineConformance:
             return StringValue(value=str(op.attempt))
 
         async with self.served(folder, run) as caller:
-            assert (await (await caller.start()).result(_PATIENCE)).value == "2"
+            assert (await (await caller.start()).result(PATIENCE)).value == "2"
         first, second = begun
         assert second - first >= 1.4, "it has begun before its time"
 
-    @_with_folder
+    @with_folder
     async def test_a_delayed_start_begins_at_its_time(self, folder: Path) -> None:
         """Not before, and what was started after it does not wait for it."""
         begun: dict[str, float] = {}
@@ -220,13 +111,13 @@ class EngineConformance:
         async with self.served(folder, run) as caller:
             started_at = time.monotonic()
             start = caller.operations.start_operation
-            delayed = await start(_METHOD, StringValue(value="delayed"), delay=1.5)
-            await (await caller.start("at once")).result(_PATIENCE)
+            delayed = await start(METHOD, StringValue(value="delayed"), delay=1.5)
+            await (await caller.start("at once")).result(PATIENCE)
             assert [*begun] == ["at once"]
-            await caller.attach(delayed.name).result(_PATIENCE)
+            await caller.attach(delayed.name).result(PATIENCE)
         assert begun["delayed"] - started_at >= 1.4, "it has begun before its time"
 
-    @_with_folder
+    @with_folder
     async def test_the_last_attempt_ends_with_the_handlers_own_error(self, folder: Path) -> None:
         """The method says how many attempts there are."""
         attempts: list[int] = []
@@ -236,11 +127,11 @@ class EngineConformance:
             raise RetryableError("busy", code=Code.ABORTED)
 
         async with self.served(folder, run, max_attempts=2) as caller:
-            error = await (await caller.start()).exception(_PATIENCE)
+            error = await (await caller.start()).exception(PATIENCE)
         assert isinstance(error, OperationFailedError)
         assert (error.code, error.message, attempts) == (Code.ABORTED, "busy", [1, 2])
 
-    @_with_folder
+    @with_folder
     async def test_progress_shows_while_the_handler_runs(self, folder: Path) -> None:
         """Callers need not wait for the end."""
         seen = asyncio.Event()
@@ -252,13 +143,13 @@ class EngineConformance:
 
         async with self.served(folder, run) as caller:
             future = await caller.start()
-            async for update in future.updates(_PATIENCE):
+            async for update in future.updates(PATIENCE):
                 if (update.progress_percent, update.status_detail) == (40, "copying"):
                     seen.set()
             assert seen.is_set()
-            await future.result(_PATIENCE)
+            await future.result(PATIENCE)
 
-    @_with_folder
+    @with_folder
     async def test_a_cancel_stops_the_handler(self, folder: Path) -> None:
         """And calls what it has registered with ``op.on_stop``."""
         stopped = asyncio.Event()
@@ -272,10 +163,10 @@ class EngineConformance:
             future = await caller.start()
             await _until(future, "RUNNING", 1)
             await future.cancel()
-            assert isinstance(await future.exception(_PATIENCE), OperationCancelledError)
+            assert isinstance(await future.exception(PATIENCE), OperationCancelledError)
         assert stopped.is_set()
 
-    @_with_folder
+    @with_folder
     async def test_what_is_cancelled_while_it_waits_never_runs(self, folder: Path) -> None:
         """It does not keep what waits behind it, either."""
         ran: list[str] = []
@@ -292,11 +183,11 @@ class EngineConformance:
             waiting, last = await caller.start("waiting"), await caller.start("last")
             await waiting.cancel()
             gate.set()
-            assert isinstance(await waiting.exception(_PATIENCE), OperationCancelledError)
-            await last.result(_PATIENCE)
+            assert isinstance(await waiting.exception(PATIENCE), OperationCancelledError)
+            await last.result(PATIENCE)
         assert ran == ["first", "last"]
 
-    @_with_folder
+    @with_folder
     async def test_a_paused_operation_goes_on_from_its_checkpoint(self, folder: Path) -> None:
         """In another attempt."""
 
@@ -312,9 +203,9 @@ class EngineConformance:
             await future.pause()
             await _until(future, "PAUSED", 1)
             await future.resume()
-            assert (await future.result(_PATIENCE)).value == "halfway, attempt 2"
+            assert (await future.result(PATIENCE)).value == "halfway, attempt 2"
 
-    @_with_folder
+    @with_folder
     async def test_a_retry_that_is_paused_and_resumed_waits_no_longer(self, folder: Path) -> None:
         """Its memory of the time before counts no more."""
 
@@ -328,9 +219,9 @@ class EngineConformance:
             await _until(future, "QUEUED", 1)
             await future.pause()
             await future.resume()
-            assert (await future.result(_PATIENCE)).value == "2"
+            assert (await future.result(PATIENCE)).value == "2"
 
-    @_with_folder
+    @with_folder
     async def test_a_retry_that_is_cancelled_is_undone_at_once(self, folder: Path) -> None:
         """Its checkpoint says that there is something to undo."""
 
@@ -346,11 +237,11 @@ class EngineConformance:
             future = await caller.start()
             await _until(future, "QUEUED", 1)
             await future.cancel()
-            assert isinstance(await future.exception(_PATIENCE), OperationCancelledError)
+            assert isinstance(await future.exception(PATIENCE), OperationCancelledError)
         assert future.metadata is not None
         assert future.metadata.status_detail == "undone from halfway"
 
-    @_with_folder
+    @with_folder
     async def test_a_time_limit_ends_the_operation(self, folder: Path) -> None:
         """Whatever its handler does."""
 
@@ -359,24 +250,24 @@ class EngineConformance:
             return request
 
         async with self.served(folder, run, timeout=timedelta(seconds=1)) as caller:
-            error = await (await caller.start()).exception(_PATIENCE)
+            error = await (await caller.start()).exception(PATIENCE)
         assert isinstance(error, OperationFailedError)
         assert error.code is Code.DEADLINE_EXCEEDED
 
-    @_with_folder
+    @with_folder
     async def test_a_handler_that_runs_for_more_than_a_lease_is_left_alone(
         self, folder: Path
     ) -> None:
         """Its lease is renewed, and nobody else is given it."""
 
         async def run(request: StringValue, op: Any) -> StringValue:
-            await asyncio.sleep(1.5 * _LEASE.total_seconds())
+            await asyncio.sleep(1.5 * LEASE.total_seconds())
             return StringValue(value=str(op.attempt))
 
         async with self.served(folder, run) as caller:
-            assert (await (await caller.start()).result(_PATIENCE)).value == "1"
+            assert (await (await caller.start()).result(PATIENCE)).value == "1"
 
-    @_with_folder
+    @with_folder
     async def test_a_batch_that_fails_is_rolled_back(self, folder: Path) -> None:
         """Targets that were created are deleted again."""
         made: list[str] = []
@@ -394,11 +285,11 @@ class EngineConformance:
             return request
 
         async with self.served(folder, run) as caller:
-            error = await (await caller.start()).exception(_PATIENCE)
+            error = await (await caller.start()).exception(PATIENCE)
         assert isinstance(error, OperationFailedError)
         assert (error.code, made) == (Code.RESOURCE_EXHAUSTED, [])
 
-    @_with_folder
+    @with_folder
     async def test_an_attempt_that_is_lost_is_followed_by_another(self, folder: Path) -> None:
         """As when its worker stood still for too long."""
 
@@ -411,9 +302,9 @@ class EngineConformance:
             future = await caller.start()
             await _until(future, "RUNNING", 1)
             await caller.operations._lose_worker()
-            assert (await future.result(_PATIENCE)).value == "2"
+            assert (await future.result(PATIENCE)).value == "2"
 
-    @_with_folder
+    @with_folder
     async def test_what_a_server_leaves_the_next_one_goes_on_with(self, folder: Path) -> None:
         """An operation that ran is given back, and one that waited is found."""
         is_over = False
@@ -430,7 +321,7 @@ class EngineConformance:
         is_over = True
         async with self.served(folder, run, concurrency=1) as caller:
             values = [
-                (await caller.attach(future.name).result(_PATIENCE)).value
+                (await caller.attach(future.name).result(PATIENCE)).value
                 for future in (running, waiting)
             ]
         assert values == ["ran, attempt 2", "waited, attempt 1"]

@@ -13,6 +13,7 @@ from lro_grpc.engines import Temporal
 
 class OnTemporal(EngineConformance):
     standalone: bool
+    bounds_keys = False
 
     @pytest.fixture(autouse=True)
     def _servers(self, temporal: str, postgres: str) -> None:

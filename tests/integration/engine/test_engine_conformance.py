@@ -1,4 +1,7 @@
-"""Engines keep their contract: the in-process engine, and that of docs/design/engines.md."""
+"""Engines keep their contract: the in-process engine, and that of docs/design/engines.md.
+
+The in-process engine keeps keys on each kind of store, for these count their places themselves.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from pages import Page
 
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import OperationFailedError, testing
+from lro_grpc._conformance.engine_keys import EngineKeys
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.conformance import EngineConformance
 from lro_grpc.example import FleetService
+from lro_grpc.stores import MemoryStore
 
 PAGE = Page("design/engines.md")
 PARENT = "projects/p/locations/l"
@@ -28,6 +34,26 @@ for block in PAGE.texts("python"):
 class TestInProcess(EngineConformance):
     def make_engine(self) -> None:
         return None
+
+
+class TestKeysInMemory(EngineKeys):
+    def make_engine(self) -> None:
+        return None
+
+    def make_store(self, folder: Path) -> MemoryStore:
+        return MemoryStore(SystemClock().now)
+
+
+class TestKeysOnPostgres(EngineKeys):
+    @pytest.fixture(autouse=True)
+    def _place(self, postgres: str) -> None:
+        self.url = postgres
+
+    def make_engine(self) -> None:
+        return None
+
+    def make_store(self, folder: Path) -> str:
+        return self.url
 
 
 class TestThatOfThePage(PAGES_OWN["TestQueued"]):  # type: ignore[misc]
