@@ -92,6 +92,22 @@ class Fairness(StoreCases):
         assert len(await store.leased()) == 4
 
     @with_store
+    async def test_what_is_held_of_a_key_is_counted(self, store: Store) -> None:
+        """Of one method, as far as one asks; neither what waits nor what is done."""
+        made = await self._make(store, "a", "a", "a", "b", "")
+        await store.create(self.record("op-x", method=OTHER_METHOD, concurrency_key="a"))
+        assert await store.held_of_key(self.METHOD, "a", 9) == 0
+        for name in (made[0].name, made[1].name, made[3].name, made[4].name):
+            await store.apply(name, Claim(LEASE))
+        held = [await store.held_of_key(self.METHOD, key, 9) for key in ("a", "b", "ab", "\0")]
+        assert held == [2, 1, 0, 0]
+        assert await store.held_of_key(self.METHOD, "a", 1) == 1
+        assert await store.held_of_key(OTHER_METHOD, "a", 9) == 0
+        await store.apply(made[0].name, Succeed(Report(1), RESPONSE))
+        await store.apply(made[1].name, Release(Report(1)))
+        assert await store.held_of_key(self.METHOD, "a", 9) == 0
+
+    @with_store
     async def test_a_claim_by_key_takes_nothing_else(self, store: Store) -> None:
         """Not of another method, not without a key; what it takes, listeners hear of."""
         await store.create(self.record("op-x", method=OTHER_METHOD, concurrency_key="a"))

@@ -281,6 +281,7 @@ _WAITS = {
     "SCHEDULED": "Waits for its time",
     "NO_HANDLER": "No server goes on with it: none serves its method, or its types do not fit",
     "PAUSED": "Waits to be resumed",
+    "CONCURRENCY_KEY": "Waits for a place of its key: as many of it run as may at a time",
 }
 
 

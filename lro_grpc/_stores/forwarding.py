@@ -198,6 +198,10 @@ class ForwardingStore:
         """Returns how many operations wait for an attempt, by their methods."""
         return await self._call(self._store.waiting_methods)
 
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        """Returns how many operations of a method that have a key an attempt holds."""
+        return await self._call(self._store.held_of_key, method, concurrency_key, most)
+
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
         return await self._call(self._store.expired, limit, to_undo=to_undo)

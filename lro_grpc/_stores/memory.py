@@ -353,6 +353,11 @@ class MemoryStore:
         """Returns how many operations wait for an attempt, by their methods."""
         return Counter(record.method for record in self._records.values() if record.claimable)
 
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        """Returns how many operations of a method that have a key an attempt holds."""
+        of_key = self._by_key.get(method, {}).get(concurrency_key)
+        return min(most, len(of_key.held)) if of_key is not None else 0
+
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
         now = self._now()

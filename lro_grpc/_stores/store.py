@@ -554,6 +554,16 @@ class Store(Protocol):
         """Returns how many operations wait for an attempt, now or later, by their methods."""
         ...
 
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        """Returns how many operations of a method that have a key an attempt holds.
+
+        Args:
+            method: Their method.
+            concurrency_key: Their key; not empty.
+            most: The most to count.
+        """
+        ...
+
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that ``TimePassed`` changes now.
 

@@ -197,6 +197,9 @@ class PatientStore:
     async def waiting_methods(self) -> Mapping[str, int]:
         return await self._again(lambda: self._store.waiting_methods())
 
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        return await self._again(lambda: self._store.held_of_key(method, concurrency_key, most))
+
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         return await self._again(lambda: self._store.leased(until=until))
 

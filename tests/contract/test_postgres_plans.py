@@ -306,6 +306,10 @@ OTHER_CALLS: dict[str, Call] = {
         lambda store: store.waiting_methods(),
         {"lro_operations_ready", "lro_operations_delayed"},
     ),
+    "held_of_key": (
+        lambda store: store.held_of_key(METHOD, "key", 100),
+        {LEASED_BY_KEY},
+    ),
     "counts": (lambda store: store.counts(Query(PARENT)), {*COUNTED, "lro_operations_listed"}),
     "counts of any parent": (lambda store: store.counts(Query("-")), COUNTED),
     "counts of a filter": (

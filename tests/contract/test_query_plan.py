@@ -132,6 +132,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         {BY_NAME},
     ),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
+    "held_of_key": (lambda store: store.held_of_key(METHOD, KEYED, 50), {"operations_held_by_key"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {*READY, "operations_by_key"}),
     "claim": (
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), left_out={NAME}),

@@ -50,6 +50,8 @@ class DescribeOperationResponse(_message.Message):
         """
         PAUSED: DescribeOperationResponse._WaitReason.ValueType  # 4
         """The operation waits to be resumed, and until then for nothing else."""
+        CONCURRENCY_KEY: DescribeOperationResponse._WaitReason.ValueType  # 5
+        """As many operations with its `concurrency_key` run as may at a time."""
 
     class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
         """Tells why an operation waits."""
@@ -66,6 +68,8 @@ class DescribeOperationResponse(_message.Message):
     """
     PAUSED: DescribeOperationResponse.WaitReason.ValueType  # 4
     """The operation waits to be resumed, and until then for nothing else."""
+    CONCURRENCY_KEY: DescribeOperationResponse.WaitReason.ValueType  # 5
+    """As many operations with its `concurrency_key` run as may at a time."""
 
     class _Action:
         ValueType = _typing.NewType("ValueType", _builtins.int)

@@ -58,6 +58,7 @@ from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.unserved import Unserved
+from lro_grpc._stores.store import Store
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
 _Request = operation_control_service_pb2.DescribeOperationRequest
@@ -175,6 +176,11 @@ class DescribeService:
         else:
             response, possible = await self._in_thread(record, attempts, is_full)
         response.rerun_operation = rerun
+        if await self._waits_for_key(admitted.store, record):
+            response.wait_reasons[:] = [
+                _Response.CONCURRENCY_KEY if one == _Response.QUEUED else one
+                for one in response.wait_reasons
+            ]
         if admitted.store.exclusive:
             response.ClearField("lease_expire_time")  # the lease lasts as long as the process
         if record.notify and record.done:
@@ -246,6 +252,18 @@ class DescribeService:
         if self._unserved.why(record):
             reasons.append(_Response.NO_HANDLER)
         return reasons or [_Response.QUEUED]
+
+    async def _waits_for_key(self, store: Store, record: Record) -> bool:
+        """Returns whether an operation is ready, and its key has no free place.
+
+        No other process is asked for the places: only what is served here is known to have some.
+        """
+        handler = self._served.get(record.method)
+        places = handler.concurrency_per_key if handler is not None else None
+        if not places or not record.concurrency_key or not record.is_ready:
+            return False
+        held = await store.held_of_key(record.method, record.concurrency_key, places)
+        return held >= places
 
     def _request(self, record: Record) -> Message | None:
         """Returns the request as it may be shown; None if it may not."""

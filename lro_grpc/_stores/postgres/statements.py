@@ -318,6 +318,7 @@ class Statements:
             f"SELECT method, count(*) FROM (SELECT method FROM {table} WHERE phase = {READY}"
             f" UNION ALL SELECT method FROM {table} WHERE phase = {DELAYED}) AS w GROUP BY method"
         )
+        self.held_of_key = _held(table, "$2", "$3")
         self.leased = (
             f"SELECT name, attempt FROM {table} WHERE phase = {LEASED} AND lease_expire_time <= $1"
             f" AND {_not_among(3)} ORDER BY lease_expire_time LIMIT $2"
@@ -442,6 +443,24 @@ def _key_behind(table: str, key: str) -> str:
     return f"SELECT coalesce(({first_behind(key)}), ({first_behind(_NO_KEY)})) AS key OFFSET 0"
 
 
+def _held(table: str, key: str, most: str) -> str:
+    """Returns the statement for the number of operations of a key that attempts hold.
+
+    Args:
+        table: The table.
+        key: The expression for the key.
+        most: The most to count.
+    """
+    # Their order is that of one index, and of no other one.
+    return (
+        f"SELECT count(*) AS number FROM (SELECT FROM {table}"
+        f" WHERE concurrency_key <> '' AND phase = {LEASED}"
+        f" AND (method, concurrency_key) >= ($1, {key})"
+        f" AND (method, concurrency_key) <= ($1, {key})"
+        f" ORDER BY method, concurrency_key LIMIT {most}) AS leased"
+    )
+
+
 def _first_by_key(table: str, columns: str, first: int, locking: str = "") -> str:
     """Returns the statement for the first of some keys that are ready: one of each key in turn.
 
@@ -456,12 +475,7 @@ def _first_by_key(table: str, columns: str, first: int, locking: str = "") -> st
     """
     keys, places = f"${first + 2}::text[]", f"${first + 3}::int8"
     rows = f"FROM {table} WHERE concurrency_key <> ''"
-    # Their order is that of one index, and of no other one.
-    held = (
-        f"SELECT count(*) AS number FROM (SELECT {rows} AND phase = {LEASED}"
-        " AND (method, concurrency_key) >= ($1, k.key) AND (method, concurrency_key) <= ($1, k.key)"
-        f" ORDER BY method, concurrency_key LIMIT {places}) AS leased"
-    )
+    held = _held(table, "k.key", places)
     ready = (
         "SELECT sequence, row_number() OVER () AS turn FROM"
         f" (SELECT sequence {rows} AND phase = {READY} AND method = $1 AND concurrency_key = k.key"

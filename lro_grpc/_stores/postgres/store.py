@@ -301,6 +301,12 @@ class PostgresStore:
         rows = await self._fetch(self._statements.leased, *asked)
         return [Leased(text_from(name), attempt) for name, attempt in rows]
 
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        """Returns how many operations of a method that have a key an attempt holds."""
+        values = (text_of(method), text_of(concurrency_key), most)
+        ((number,),) = await self._fetch(self._statements.held_of_key, *values)
+        return int(number)
+
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
         set_aside = self._table.set_aside()

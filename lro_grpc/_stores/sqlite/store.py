@@ -52,6 +52,7 @@ from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
     DELAYED,
+    HELD_BY_KEY,
     KEYED,
     NEXT,
     OPERATION_ID,
@@ -111,6 +112,10 @@ _WAITING_METHODS = (
     f" UNION ALL SELECT method FROM operations WHERE {RANKED}"
     f" UNION ALL SELECT method FROM operations WHERE {KEYED}"
     f" UNION ALL SELECT method FROM operations WHERE {DELAYED}) GROUP BY method"
+)
+_HELD_OF_KEY = (
+    "SELECT count(*) FROM operations INDEXED BY operations_held_by_key"
+    f" WHERE {HELD_BY_KEY} AND method = ? AND concurrency_key = ?"
 )
 _RESTED = (
     f"SELECT name FROM operations WHERE {DELAYED} AND scheduled_time <= ?"
@@ -422,6 +427,11 @@ class SqliteStore:
     async def waiting_methods(self) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their methods."""
         return dict(self._fetch(_WAITING_METHODS))
+
+    async def held_of_key(self, method: str, concurrency_key: str, most: int) -> int:
+        """Returns how many operations of a method that have a key an attempt holds."""
+        ((number,),) = self._fetch(_HELD_OF_KEY, method, concurrency_key)
+        return min(most, int(number))  # no more are held than this process has slots
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""

@@ -22,7 +22,7 @@ class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
     def __init__(self) -> None:
         self.may_go_on = threading.Event()
 
-    @lro_grpc.method(pausable=True)
+    @lro_grpc.method(pausable=True, concurrency_per_key=1)
     def CreateInstance(self, request: Any, op: lro_grpc.OperationContext[Any]) -> Any:
         op.progress(40, "building")
         match request.instance.schema_sql:

@@ -363,6 +363,17 @@ def test_a_concurrency_key_is_shown_where_there_is_one(world: World) -> None:
         assert "tenant 7" not in world.lro(*command, "-o", "json").stdout
 
 
+def test_it_is_shown_that_an_operation_waits_for_a_place_of_its_key(world: World) -> None:
+    running = world.create("hold", "keyed")
+    while metadata_of(world.server.get(running)).state != state_pb2.JOB_STATE_RUNNING:
+        world.server.wait(running, 0.05)
+    waiting = world.create(instance_id="keyed")
+    assert "  waits      CONCURRENCY_KEY\n" in world.lro("get", waiting).stdout
+    assert "  waits  " not in world.lro("get", running).stdout
+    world.fleet.may_go_on.set()
+    world.done(waiting)
+
+
 def test_get_has_a_description_in_json_if_more_is_asked_for(world: World) -> None:
     name = world.done(world.create()).name
     plain = json.loads(world.lro("get", name, "-o", "json").stdout)

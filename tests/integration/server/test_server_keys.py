@@ -10,11 +10,13 @@ from server_harness import FLEET, PARENT, Held, Server, every_store, fleet, refu
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
+from lro.v1.operation_description_pb2 import DescribeOperationResponse
 from lro_grpc.engines import Temporal
 
 Serve = Any
 
 METHOD = f"/{FLEET}/CreateInstance"
+WaitReason = DescribeOperationResponse.WaitReason
 
 async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
@@ -47,6 +49,38 @@ def test_so_many_of_a_key_run_at_a_time(serve: Serve, held: Held, store: str) ->
     held.gate.open()
     assert held.next() == second
     assert server.done(second).WhichOneof("result") == "response"
+
+
+@every_store
+@async_handler
+def test_it_is_told_that_a_key_is_full(serve: Serve, held: Held, store: str) -> None:
+    """Of what waits for it alone: what has another key, or none, waits for a slot."""
+    options = {"concurrency": 2, "concurrency_per_key": 1, "pausable": True}
+    server = serve(servicer(held, **options), store=store)
+    first = create(server, "a-1")
+    assert held.next() == first
+    second = create(server, "a-2")
+    told = server.describe(second)
+    assert [*told.wait_reasons] == [WaitReason.CONCURRENCY_KEY]
+    assert [*server.describe(first).wait_reasons] == []
+    other = create(server, "b-1")
+    assert held.next() == other  # so no slot is free
+    others = [create(server, one) for one in ("c-1", "")]
+    for name in others:
+        assert [*server.describe(name).wait_reasons] == [WaitReason.QUEUED]
+    server.pause(second)
+    assert [*server.describe(second).wait_reasons] == [WaitReason.PAUSED]
+    held.gate.open()
+    server.done(first)
+
+
+@async_handler
+def test_a_key_without_places_is_never_full(serve: Serve, held: Held) -> None:
+    server = serve(servicer(held, concurrency=1))
+    first = create(server, "a-1")
+    assert held.next() == first
+    told = server.describe(create(server, "a-2"))
+    assert (told.concurrency_key, [*told.wait_reasons]) == ("a", [WaitReason.QUEUED])
 
 
 @async_handler

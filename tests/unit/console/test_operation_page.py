@@ -187,11 +187,13 @@ def test_a_timeline_has_its_laps() -> None:
 def test_the_reasons_for_a_wait_are_told() -> None:
     described = samples.description(samples.running())
     described.schedule_time.FromDatetime(NOW)
-    described.wait_reasons.extend([WaitReason.SCHEDULED, WaitReason.NO_HANDLER, 77])  # type: ignore[list-item]
+    reasons = [WaitReason.SCHEDULED, WaitReason.NO_HANDLER, WaitReason.CONCURRENCY_KEY, 77]
+    described.wait_reasons.extend(reasons)  # type: ignore[arg-type]
     told = [(one.text, one.until) for one in page(samples.running(), described).waits]
     assert told == [
         ("Waits until", NOW),
         ("No server goes on with it: none serves its method, or its types do not fit", None),
+        ("Waits for a place of its key: as many of it run as may at a time", None),
         ("Waits: 77", None),
     ]
 
