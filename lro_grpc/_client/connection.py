@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import dataclasses
+import queue
 import re
 import threading
 import weakref
@@ -17,6 +19,7 @@ import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro.v1 import operation_control_service_pb2_grpc
+from lro.v1.operation_control_service_pb2 import WatchOperationsRequest, WatchOperationsResponse
 from lro_grpc._client import experience, grpc_quirks, plan
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import start_thread
@@ -50,6 +53,24 @@ class Connection(Protocol):
             LroError: The error that the stream ended with, if not with OK.
         """
         ...
+
+    def open_shared(self) -> SharedStream:
+        """Returns a WatchOperations, which begins when it is read.
+
+        Raises:
+            LroError: If there can be none.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedStream:
+    """One WatchOperations."""
+
+    send: Callable[[WatchOperationsRequest], None]
+    """Has a request sent; does not wait for that."""
+    responses: AsyncGenerator[WatchOperationsResponse, None]
+    """The responses; raises the LroError that the stream ended with. Its close cancels the call."""
 
 
 def checked_metadata(
@@ -153,50 +174,86 @@ class ThreadConnection(_ChannelConnection):
         return plan.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """Yields the states that a WatchOperation sends; a thread reads one ahead at most."""
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Any] = asyncio.Queue()
-        room = threading.Semaphore(1)
-        streams: list[Any] = []
-        is_over = threading.Event()
+        """Yields the states that a WatchOperation sends."""
 
-        def hand_over(one: object) -> None:
-            room.acquire()
-            with contextlib.suppress(RuntimeError):  # the loop is gone, and the waiter with it
-                loop.call_soon_threadsafe(arrived.put_nowait, one)
-
-        def read() -> None:
-            stream = self._control.WatchOperation(
+        def begin() -> Any:
+            return self._control.WatchOperation(
                 watch.request, metadata=self._metadata(watch.request)
             )
-            streams.append(stream)
-            if is_over.is_set():
-                grpc_quirks.cancel_stream(stream)
-            for response in stream:
-                if is_over.is_set():
-                    break
-                hand_over(response.operation)
-            hand_over(None)
 
-        def read_all() -> None:
+        async with contextlib.aclosing(_read_in_thread(begin, watch.request.name)) as responses:
+            async for response in responses:
+                yield response.operation
+
+    def open_shared(self) -> SharedStream:
+        """Returns a WatchOperations, which begins when it is read."""
+        requests: queue.SimpleQueue[WatchOperationsRequest | None] = queue.SimpleQueue()
+
+        def begin() -> Any:
+            sent = iter(requests.get, None)  # in a thread of gRPC's, until there is None
+            return self._control.WatchOperations(sent, metadata=self._call_metadata)
+
+        async def receive() -> AsyncGenerator[WatchOperationsResponse, None]:
             try:
-                with only_errors("the call"):
-                    read()
-            except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
-                hand_over(error)
+                async with contextlib.aclosing(_read_in_thread(begin)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                requests.put(None)
 
-        start_thread("lro-watch", read_all)
+        return SharedStream(requests.put, receive())
+
+
+async def _read_in_thread(
+    begin: Callable[[], Any], operation: str = ""
+) -> AsyncGenerator[Any, None]:
+    """Yields the responses of a stream, which a thread reads, one ahead at most.
+
+    Args:
+        begin: Makes the call, in that thread.
+        operation: The operation that it is about, if it is about one.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[Any] = asyncio.Queue()
+    room = threading.Semaphore(1)
+    streams: list[Any] = []
+    is_over = threading.Event()
+
+    def hand_over(one: object) -> None:
+        room.acquire()
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and the waiter with it
+            loop.call_soon_threadsafe(arrived.put_nowait, one)
+
+    def read() -> None:
+        stream = begin()
+        streams.append(stream)
+        if is_over.is_set():
+            grpc_quirks.cancel_stream(stream)
+        for response in stream:
+            if is_over.is_set():
+                break
+            hand_over(response)
+        hand_over(None)
+
+    def read_all() -> None:
         try:
-            while (one := await arrived.get()) is not None:
-                room.release()
-                if isinstance(one, Exception):
-                    raise grpc_quirks.error_of_call(one, watch.request.name) from one
-                yield one
-        finally:
-            is_over.set()
-            for stream in streams:
-                grpc_quirks.cancel_stream(stream)
-            room.release(2)
+            with only_errors("the call"):
+                read()
+        except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
+            hand_over(error)
+
+    start_thread("lro-watch", read_all)
+    try:
+        while (one := await arrived.get()) is not None:
+            room.release()
+            if isinstance(one, Exception):
+                raise grpc_quirks.error_of_call(one, operation) from one
+            yield one
+    finally:
+        is_over.set()
+        for stream in streams:
+            grpc_quirks.cancel_stream(stream)
+        room.release(2)
 
 
 class AsyncConnection(_ChannelConnection):
@@ -232,6 +289,29 @@ class AsyncConnection(_ChannelConnection):
                 stream.cancel()
         except Exception as error:
             raise grpc_quirks.error_of_call(error, watch.request.name) from error
+
+    def open_shared(self) -> SharedStream:
+        """Returns a WatchOperations, which begins when it is read."""
+        requests: asyncio.Queue[WatchOperationsRequest | None] = asyncio.Queue()
+
+        async def sent() -> AsyncGenerator[WatchOperationsRequest, None]:
+            while (request := await requests.get()) is not None:  # in a task of gRPC's
+                yield request
+
+        async def receive() -> AsyncGenerator[WatchOperationsResponse, None]:
+            try:
+                stream = self._control.WatchOperations(sent(), metadata=self._call_metadata)
+                try:
+                    while (one := await grpc_quirks.await_call(stream.read())) is not grpc.aio.EOF:
+                        yield one
+                finally:
+                    stream.cancel()
+            except Exception as error:
+                raise grpc_quirks.error_of_call(error) from error
+            finally:
+                requests.put_nowait(None)  # a call that has ended leaves gRPC's task alone
+
+        return SharedStream(requests.put_nowait, receive())
 
 
 def _poll_after(metadata: Any) -> float | None:

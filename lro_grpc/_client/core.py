@@ -18,6 +18,7 @@ from lro_grpc._client.connection import (
     ThreadConnection,
     checked_metadata,
 )
+from lro_grpc._client.shared_watch import SharedWatch
 from lro_grpc._client.watcher import Watcher
 from lro_grpc._errors import InvalidNameError
 from lro_grpc._runtime.backoff import (
@@ -72,6 +73,7 @@ class ClientCore:
         self._polls = wait == "poll"
         self.clock = clock or SystemClock()
         self._random = random
+        self._shared = SharedWatch(connection, self.clock)
         self._lock = threading.Lock()
         self._watchers: weakref.WeakValueDictionary[str, Watcher] = weakref.WeakValueDictionary()
 
@@ -129,6 +131,7 @@ class ClientCore:
         known.CopyFrom(operation)
         return Watcher(
             self._connection,
+            self._shared,
             known,
             backoff=self._backoff,
             outlives=plan.codes_of(self._retry),

@@ -7,19 +7,21 @@ call to call; what it finds to be unusable, every client of the same channel kno
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 from lro_grpc._errors import Code, LroError
 
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
+SHARED_WATCH = "WatchOperations"
+
+_WATCHES = (SHARED_WATCH, WATCH)
 
 _WATCH_COOL_DOWN = 30.0
 """The time for which a Watch that was refused is not tried again."""
 _UNUSABLE_FOR = 600.0
 """The time for which a method that cannot be used is not tried again."""
 _MOST_FAILED_IN_A_ROW = 2
-"""The times in a row that a Watch or a Wait may fail though Gets are answered."""
+"""The times in a row that a method may fail though Gets are answered."""
 _MOST_CANCELLED_IN_A_ROW = 3
 """The times in a row that a server may answer CANCELLED, as one that shuts down does."""
 
@@ -64,8 +66,13 @@ class EndedCall:
 
     @property
     def is_refused_watch(self) -> bool:
-        """Whether it is a Watch that ended at once."""
-        return self.method == WATCH and not self.was_held
+        """Whether it is a Watch, shared or not, that ended at once."""
+        return self.method in _WATCHES and not self.was_held
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is a shared Watch on which the server has said nothing for too long."""
+        return self.method == SHARED_WATCH and self._code is Code.DEADLINE_EXCEEDED
 
     @property
     def has_failed(self) -> bool:
@@ -88,18 +95,18 @@ class Experience:
 
     only_gets: bool = False
     """Whether the latest call ended with an error: nothing but Gets until one is answered."""
-    watch_rests: bool = False
-    """Whether the latest Watch was refused, and no Wait has gone since."""
-    watch_from: float = -math.inf
-    """The time from which a Watch may go again."""
+    rests: str = ""
+    """The kind of Watch that was refused, if no other call that may be held has gone since."""
+    rests_until: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """The times from which each kind of Watch may go again."""
     failures: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """The failures of each method since it was last answered."""
     cancelled: int = 0
     """The number of the latest calls, in a row, that ended with CANCELLED."""
 
-    def lets_watch(self, now: float) -> bool:
-        """Whether a Watch may go."""
-        return not self.watch_rests and now >= self.watch_from
+    def lets(self, method: str, now: float) -> bool:
+        """Whether that kind of Watch may go."""
+        return self.rests != method and now >= self.rests_until.get(method, now)
 
     def passes(self, call: EndedCall) -> bool:
         """Whether the error of the latest call is waited out."""
@@ -108,6 +115,8 @@ class Experience:
     def is_deadly(self, call: EndedCall) -> bool:
         """Whether the latest call is of a method that the server does not survive."""
         failures = self.failures.get(call.method, 0)
+        if call.is_silent:
+            return True
         return call.has_failed and call.method != GET and failures >= _MOST_FAILED_IN_A_ROW
 
     def after(self, call: EndedCall) -> Experience:
@@ -117,11 +126,12 @@ class Experience:
         if call.is_unimplemented:
             return shown
         if call.method != GET:
-            shown = dataclasses.replace(shown, watch_rests=call.is_refused_watch)
+            shown = dataclasses.replace(shown, rests=call.method if call.is_refused_watch else "")
         if call.is_refused_watch and not shown.passes(call):
-            return dataclasses.replace(shown, watch_from=call.at + _WATCH_COOL_DOWN)
+            rests_until = {**shown.rests_until, call.method: call.at + _WATCH_COOL_DOWN}
+            return dataclasses.replace(shown, rests_until=rests_until)
         failures = dict(self.failures)
-        if call.error is None or (call.method == WATCH and call.was_held):
+        if call.error is None or (call.method in _WATCHES and call.was_held):
             failures[call.method] = 0
         elif call.has_failed:
             failures[call.method] = failures.get(call.method, 0) + 1

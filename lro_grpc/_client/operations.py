@@ -51,9 +51,9 @@ class OperationsClient:
         retry: When a single call that failed is made again, None for never; its codes are outlived
             by a future's wait, too. ``wait``, and a resume, which is not the same when it is
             repeated, are made once in any case.
-        wait: How a future waits: ``"auto"`` by WatchOperation or WaitOperation where the server has
-            them, ``"poll"`` by GetOperation alone, for a server whose other two are not to be
-            trusted.
+        wait: How a future waits: ``"auto"`` by WatchOperations, WatchOperation or WaitOperation
+            where the server has them, ``"poll"`` by GetOperation alone, for a server whose others
+            are not to be trusted.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """

@@ -16,6 +16,7 @@ waiters come and go without a word to it.
 ============  =================  ==============================================
 wanted        call               held by the server
 ============  =================  ==============================================
+either        WatchOperations    until the end, where others are followed, too
 updates       WatchOperation     until the end; it sends every change
 updates       WaitOperation      for at most 1 s, so that changes are seen
 the end       WaitOperation      for at most 30 s
@@ -23,16 +24,19 @@ either        GetOperation       not at all; a pause lies between two of them
 ============  =================  ==============================================
 
 Those who want the end alone are served by Wait even where there is a Watch: it costs one message
-instead of one for each change.
+instead of one for each change. Where a client follows several operations, they share one call,
+WatchOperations (``shared_watch.py``), which sends the end alone if nobody wants more. The first of
+them goes on with its own call until that ends: who waits for one operation shares nothing.
 
 **Methods that cannot be used.** Only Get is required (P6), and a client may be made to poll. A
 Watch or a Wait that is answered UNIMPLEMENTED is not tried again for ten minutes, by any client of
 the same channel. What refuses a Watch with another error, such as a proxy that lets no stream
-through, may still let a Wait through: that goes next, and the Watch rests for 30 s. A call that
-fails with an error to be waited out is followed by Gets until one is answered: they are small, and
-kill no server. If the next Watch or Wait then fails again, it is what the server, or the way to it,
-does not survive: it, too, is not tried again for ten minutes. A deadline that passes counts for
-nothing here.
+through, may still let the next call of the table through: that goes next, and the Watch rests for
+30 s. A shared Watch is not tried again for ten minutes, too, if the server takes it and says
+nothing. A call that fails with an error to be waited out is followed by Gets until one is answered:
+they are small, and kill no server. If the next Watch or Wait then fails again, it is what the
+server, or the way to it, does not survive: it, too, is not tried again for ten minutes. A deadline
+that passes counts for nothing here.
 
 **Answers that are doubted.** An answer to a Watch or a Wait lacks something if the metadata that
 was there has gone; or if it is done and has neither response nor error, or a response without a
@@ -66,7 +70,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from datetime import timedelta
 from typing import Any, ClassVar, TypeAlias
 
@@ -75,7 +79,15 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._client.experience import GET, WAIT, WATCH, EndedCall, Experience, Unusable
+from lro_grpc._client.experience import (
+    GET,
+    SHARED_WATCH,
+    WAIT,
+    WATCH,
+    EndedCall,
+    Experience,
+    Unusable,
+)
 from lro_grpc._durations import Duration, as_timedelta, as_timeout
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
@@ -92,7 +104,7 @@ _WAIT_DEADLINE_MARGIN = 5.0
 """The time that a Wait may take beyond the one that the server may hold it."""
 _HELD_FROM = 1.0
 """A call that took this long was held by the server: the next may follow without a pause."""
-_WATCH_IDLE_TIMEOUT = 35.0
+WATCH_IDLE_TIMEOUT = 35.0
 """A Watch that sends nothing for this long is given up; servers repeat themselves more often."""
 _LAST_POLL_TIME = 0.5
 """The longest that a wait goes on after its end, for the answer to its last poll."""
@@ -140,6 +152,16 @@ class Watch:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Join:
+    """A step: take in the states of the client's shared Watch until it has no more of them."""
+
+    ends_only: bool
+    """Whether only the end is wanted."""
+    method: ClassVar[str] = SHARED_WATCH
+    """The RPC's name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sleep:
     """A step: let time pass. It has no reply."""
 
@@ -158,7 +180,7 @@ class AwaitUpdate:
     """The longest time; None for as long as it takes."""
 
 
-Step: TypeAlias = "Call | Watch | Sleep | AwaitUpdate"
+Step: TypeAlias = "Call | Watch | Join | Sleep | AwaitUpdate"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -280,6 +302,7 @@ def follow_steps(
     snapshot: Snapshot,
     *,
     wants_updates: Callable[[], bool],
+    shares: Callable[[], bool],
     until: Callable[[], float],
     backoff: Backoff,
     outlives: frozenset[Code],
@@ -293,6 +316,7 @@ def follow_steps(
     Args:
         snapshot: The snapshot of the operation.
         wants_updates: Returns whether anybody wants to see the changes on the way.
+        shares: Returns whether the client follows other operations, too.
         until: Returns the time until which anybody waits.
         backoff: The pauses.
         outlives: The codes that are waited out, beside those that always are.
@@ -314,14 +338,13 @@ def follow_steps(
             yield Sleep(_LAST_POLL_TIME)
             continue
         may_hold = not polls and not shown.only_gets
+        usable = {
+            method
+            for method in (SHARED_WATCH, WATCH, WAIT)
+            if may_hold and shown.lets(method, now) and not unusable.has(method, now)
+        }
         step, server_wait = _next_step(
-            name,
-            can_watch=may_hold
-            and wants_updates()
-            and shown.lets_watch(now)
-            and not unusable.has(WATCH, now),
-            can_wait=may_hold and not unusable.has(WAIT, now),
-            server_wait=min(_SHORT_WAIT if wants_updates() else _LONG_WAIT, left),
+            name, usable, shares=shares(), wants_updates=wants_updates(), left=left
         )
         reply = yield step
         assert reply is not None
@@ -331,8 +354,8 @@ def follow_steps(
             reply = yield step
             assert reply is not None
             if reply.error is None and not lacks_something(known, reply.message):
-                unusable.add(WATCH, clock())
-                unusable.add(WAIT, clock())
+                for method in (SHARED_WATCH, WATCH, WAIT):
+                    unusable.add(method, clock())
         if snapshot.operation.done:
             return
         ended = clock()
@@ -351,7 +374,7 @@ def follow_steps(
         passes = shown.passes(call)
         if call.is_refused_watch and not passes:
             continue
-        if call.error and not passes and call.method != WATCH:
+        if call.error and not passes and call.method not in (SHARED_WATCH, WATCH):
             raise call.error
         if shown.is_deadly(call):
             unusable.add(call.method, ended)
@@ -365,7 +388,7 @@ def follow_steps(
 
 def _was_held(method: str, server_wait: float, took: float, *, has_answered: bool) -> bool:
     """Whether the server held a call: the next may follow without a pause."""
-    if method == WATCH and not has_answered:
+    if method in (SHARED_WATCH, WATCH) and not has_answered:
         return False  # It has but taken its time to refuse it.
     return server_wait > 0 and took >= min(_HELD_FROM, server_wait) * 0.9
 
@@ -422,13 +445,16 @@ def _pause(own: float, reply: Reply, random: Callable[[], float]) -> float:
 
 
 def _next_step(
-    name: str, *, can_watch: bool, can_wait: bool, server_wait: float
-) -> tuple[Watch | Call, float]:
+    name: str, usable: Container[str], *, shares: bool, wants_updates: bool, left: float
+) -> tuple[Join | Watch | Call, float]:
     """Returns the best call that there is, and for how many seconds the server may hold it."""
-    if can_watch:
+    if shares and SHARED_WATCH in usable:
+        return Join(ends_only=not wants_updates), math.inf
+    if wants_updates and WATCH in usable:
         request = operation_control_service_pb2.WatchOperationRequest(name=name)
-        return Watch(request, _WATCH_IDLE_TIMEOUT), math.inf
-    if can_wait:
+        return Watch(request, WATCH_IDLE_TIMEOUT), math.inf
+    if WAIT in usable:
+        server_wait = min(_SHORT_WAIT if wants_updates else _LONG_WAIT, left)
         limit = timedelta(seconds=server_wait + _WAIT_DEADLINE_MARGIN)
         return wait_call(name, timedelta(seconds=server_wait), limit), server_wait
     return get_call(name, RPC_TIMEOUT), 0.0

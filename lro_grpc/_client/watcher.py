@@ -9,6 +9,9 @@ The steps of a waiter are performed where it waits; cancelling it disturbs no ot
 is the first to want updates has the poller begin anew, for a Wait of 30 s would keep it from a
 Watch.
 
+**One stream.** Where the client follows several operations, their pollers join one Watch of all
+(``shared_watch.py``), and each takes in what is sent of its own operation.
+
 **One Get at a time.** The poller, last polls and refreshes may want a Get at the same moment.
 They share the one that is on its way, each with its own deadline; the last that gives up cancels
 it. Only a last poll takes none that began before its time.
@@ -24,7 +27,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import dataclasses
 import functools
 import logging
@@ -36,6 +38,9 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._client import experience, plan
 from lro_grpc._client.connection import Connection
+from lro_grpc._client.error_copies import copy_of
+from lro_grpc._client.shared_watch import SharedWatch
+from lro_grpc._client.time_limit import ends_within
 from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
 from lro_grpc._runtime import backoff
@@ -80,6 +85,7 @@ class Watcher:
 
     Args:
         connection: The server.
+        shared: The stream of the operations that the client follows.
         operation: Its latest known state.
         backoff: The pauses between polls, and after UNAVAILABLE.
         outlives: The codes that a wait outlives, beside those that every wait does.
@@ -91,6 +97,7 @@ class Watcher:
     def __init__(
         self,
         connection: Connection,
+        shared: SharedWatch,
         operation: operations_pb2.Operation,
         *,
         backoff: backoff.Backoff,
@@ -101,6 +108,7 @@ class Watcher:
     ) -> None:
         self.snapshot = plan.Snapshot(operation)
         self._connection = connection
+        self._shared = shared
         self._backoff = backoff
         self._outlives = outlives
         self._polls = polls
@@ -218,6 +226,7 @@ class Watcher:
         steps = plan.follow_steps(
             self.snapshot,
             wants_updates=self._wants_updates,
+            shares=lambda: self._shared.is_worth_it,
             until=self._followed_until,
             backoff=self._backoff,
             outlives=self._outlives,
@@ -238,7 +247,8 @@ class Watcher:
 
     async def _run_poller(self, steps: plan.Steps) -> None:
         try:
-            await async_drive(steps, self._perform)
+            with self._shared.following(self.snapshot.operation.name):
+                await async_drive(steps, self._perform)
         except LroError as error:
             failure = error
         except asyncio.CancelledError as error:
@@ -256,7 +266,7 @@ class Watcher:
             return
         self._poller = None
         for waiter in self._waiters:
-            waiter.failure = _copy_of(failure)
+            waiter.failure = copy_of(failure)
         self._notify()
 
     async def _wait_until(self, is_satisfied: Callable[[], bool], waiter: _Waiter) -> None:
@@ -281,6 +291,8 @@ class Watcher:
                 return await self._await_update(waiter, seconds)
             case plan.Watch():
                 return await self._watch(step)
+            case plan.Join():
+                return await self._share_watch(step)
             case plan.Call(method=experience.GET):
                 return await self._share_get(step)
             case plan.Call():
@@ -295,7 +307,7 @@ class Watcher:
     async def _await_update(self, waiter: _Waiter, seconds: float | None) -> plan.Reply:
         if waiter.failure is None:
             waiter.updated.clear()
-            await self._ends_within(seconds, waiter.updated.wait())
+            await ends_within(self._clock, seconds, waiter.updated.wait())
         return plan.Reply(waiter.failure)
 
     async def _watch(self, step: plan.Watch) -> plan.Reply:
@@ -304,7 +316,7 @@ class Watcher:
             async with contextlib.aclosing(states):
                 while True:
                     reading = asyncio.ensure_future(anext(states, None))
-                    if not await self._ends_within(step.idle_timeout, reading):
+                    if not await ends_within(self._clock, step.idle_timeout, reading):
                         message = f"the Watch was silent for {step.idle_timeout:g} s"
                         error = LroError(message, code=Code.DEADLINE_EXCEEDED)
                         return self._take_in(plan.Reply(error))
@@ -323,6 +335,25 @@ class Watcher:
             if self._poller is asyncio.current_task():  # else another poller may stream by now
                 self._is_streaming = False
 
+    async def _share_watch(self, step: plan.Join) -> plan.Reply:
+        poller = asyncio.current_task()
+
+        def take(operation: operations_pb2.Operation) -> plan.Reply | None:
+            taken = self._take_in(plan.Reply(message=operation), may_doubt=True)
+            if taken.error is not None or taken.is_doubted or operation.done:
+                return taken
+            if self._poller is poller:
+                self._is_streaming = not step.ends_only
+            return None
+
+        name = self.snapshot.operation.name
+        try:
+            reply = await self._shared.join(name, ends_only=step.ends_only, take=take)
+            return reply if reply.error is None else self._take_in(reply)
+        finally:
+            if self._poller is poller:
+                self._is_streaming = False
+
     async def _share_get(self, call: plan.Call) -> plan.Reply:
         """Makes a Get, or waits for the one that is on its way already."""
         assert call.timeout is not None
@@ -332,10 +363,12 @@ class Watcher:
         get = self._get
         get.sharers += 1
         try:
-            if await self._ends_within(call.timeout.total_seconds(), asyncio.shield(get.calling)):
+            if await ends_within(
+                self._clock, call.timeout.total_seconds(), asyncio.shield(get.calling)
+            ):
                 reply = get.calling.result()
                 if reply.error is not None and get.sharers > 1:
-                    reply = plan.Reply(_copy_of(reply.error))
+                    reply = plan.Reply(copy_of(reply.error))
                 is_stale = get.began < self.snapshot.answered_at
                 return self._take_in(reply, as_of=get.began, is_stale=is_stale)
             return plan.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
@@ -345,21 +378,6 @@ class Watcher:
                 get.calling.cancel()
                 if self._get is get:
                     self._get = None
-
-    async def _ends_within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
-        """Waits for at most that long, and returns whether the awaitable has ended by then."""
-        if seconds is None:  # no task more for each of thousands that wait as long as it takes
-            await awaitable
-            return True
-        awaited = asyncio.ensure_future(awaitable)
-        both = (awaited, asyncio.ensure_future(self._clock.sleep(seconds)))
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            return awaited.done()
-        finally:
-            for one in both:
-                one.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
 
     def _take_in(
         self,
@@ -432,10 +450,3 @@ def _wrong_operation(actual: str, expected: str) -> LroError:
         domain=LIBRARY_DOMAIN,
         metadata={"expected": expected, "actual": actual},
     )
-
-
-def _copy_of(error: LroError) -> LroError:
-    """Returns an error for one more thread or task to raise, with a traceback of its own."""
-    copied = copy.copy(error)
-    copied.__cause__ = error.__cause__
-    return copied

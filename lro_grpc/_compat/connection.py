@@ -12,7 +12,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 
 from lro_grpc._client import experience, plan
-from lro_grpc._client.connection import called_in_thread
+from lro_grpc._client.connection import SharedStream, called_in_thread
 from lro_grpc._compat.api_errors import from_api_error
 from lro_grpc._compat.wrapped import Wrapped, once
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
@@ -46,6 +46,10 @@ class WrappedConnection(ABC):
         """Raises an LroError: Google's clients have no such call."""
         raise _unimplemented(experience.WATCH)
         yield
+
+    def open_shared(self) -> SharedStream:
+        """Raises an LroError: Google's clients have no such call."""
+        raise _unimplemented(experience.SHARED_WATCH)
 
     @abstractmethod
     async def _run(self, call: plan.Call, function: Callable[[], Any]) -> Any:

@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from lro.v1 import operation_control_service_pb2
 from lro.v1.operation_control_service_pb2 import WatchOperationResponse
 from lro_grpc._client import experience, plan
-from lro_grpc._client.connection import AsyncConnection, Connection
+from lro_grpc._client.connection import AsyncConnection, Connection, SharedStream
 from lro_grpc._errors import Code, LroError, UnavailableError
 from lro_grpc._http.request import Caller
 from lro_grpc._inspection.reflection import AsyncReflection, ReflectionCall, Reply
@@ -141,6 +141,10 @@ class _LocalConnection:
         async with contextlib.aclosing(self._calls.stream(path, body, self._caller())) as states:
             async for state in states:
                 yield WatchOperationResponse.FromString(state).operation
+
+    def open_shared(self) -> SharedStream:
+        """Raises an LroError: an operation that somebody looks at is watched alone."""
+        raise LroError("operations of this process are watched alone", code=Code.UNIMPLEMENTED)
 
     def _caller(self) -> Caller:
         return Caller({"headers": self._headers})

@@ -72,6 +72,9 @@ class FakeOperations(
         self.deadlines: list[float] = []
         self.arrived = Signals()
         self.gone = Signals()
+        self.shared: Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]] | None = None
+        """Answers a WatchOperations; without it there is no such RPC."""
+        self.shared_calls = 0
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._always: dict[str, Any] = {}
         self._changed = threading.Condition()
@@ -149,6 +152,12 @@ class FakeOperations(
             if isinstance(one, grpc.StatusCode):
                 context.abort(one, f"{WATCH} says {one.name}")
             yield control.WatchOperationResponse(operation=one)
+
+    def WatchOperations(self, requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self.shared_calls += 1
+        if self.shared is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such method")
+        yield from self.shared(requests, context)
 
     def _control(self, response: Any) -> Callable[[Any, grpc.ServicerContext], Any]:
         """Answers with the operation as it is."""

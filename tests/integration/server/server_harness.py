@@ -245,6 +245,7 @@ def serving(
     attach: Mapping[str, Any] | None = None,
     grace: float = 5,
     tls: tuple[grpc.ServerCredentials, grpc.ChannelCredentials] | None = None,
+    port: int = 0,
     **how: Any,
 ) -> Iterator[Server]:
     """Serves while the context lasts.
@@ -261,6 +262,7 @@ def serving(
         interceptors: Interceptors of the server, of its stack.
         attach: More arguments of ``attach``.
         grace: As for ``Operations``, in seconds.
+        port: Where it listens; any that is free unless given.
         tls: The server's credentials, and those of its first client; plain text unless given.
         **how: More arguments of ``Operations``.
     """
@@ -272,16 +274,16 @@ def serving(
             (add or fleet_service_pb2_grpc.add_FleetServiceServicer_to_server)(servicer, registrar)
         if configure is not None:
             configure(operations)
-        address = "127.0.0.1:0"
-        port: int = (
+        address = f"127.0.0.1:{port}"
+        bound: int = (
             server.add_secure_port(address, tls[0]) if tls else server.add_insecure_port(address)
         )
-        return port
+        return bound
 
     begin = _begin_sync if stack == "sync" else _begin_aio
     how_to_serve = {"options": options, "interceptors": interceptors}
-    port, stop = begin(operations, prepare, threads, how_to_serve, grace)
-    server = Server(operations, stop, port, tls[1] if tls else None)
+    listening, stop = begin(operations, prepare, threads, how_to_serve, grace)
+    server = Server(operations, stop, listening, tls[1] if tls else None)
     try:
         yield server
     finally:
