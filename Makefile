@@ -224,8 +224,17 @@ check-languages: .venv/dev.stamp ## Compile the protos in Go, Java and TypeScrip
 	PATH="$$PATH:/usr/local/go/bin" $(BIN)/python tests/schema/languages.py
 
 .PHONY: bench
-bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run
-	PYTHONPATH=tests/servers $(BIN)/python -m benchmarks
+bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run; about ten minutes
+	PYTHONPATH=tests/servers:docs $(BIN)/python -m benchmarks
+
+.venv/bench.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+.PHONY: bench-plots
+bench-plots: .venv/bench.stamp ## Measure how calls grow with what is stored, and draw it for docs/
+	PYTHONPATH=tests/servers:docs $(BIN)/python -m benchmarks.growth
+	$(BIN)/python docs/generate.py
 
 .PHONY: build
 build: .venv/dev.stamp ## Build the wheel and the source archive into dist/

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tables import command, constants, dialects, errors, metrics, options, protos
+from tables import command, constants, dialects, errors, growth, metrics, options, protos
 
 DOCS = Path(__file__).resolve().parent
 BLOCKS: Mapping[str, Callable[[], str]] = {
@@ -23,6 +23,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     **constants.BLOCKS,
     **dialects.BLOCKS,
     **errors.BLOCKS,
+    **growth.BLOCKS,
     **metrics.BLOCKS,
     **options.BLOCKS,
     **protos.BLOCKS,

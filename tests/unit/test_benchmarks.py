@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from google.longrunning import operations_pb2
+from tables import growth
 
 from lro_grpc._operation.events import Claim
 from lro_grpc._stores.store import Query, Store
@@ -104,3 +106,20 @@ def test_a_store_is_filled_with_sound_operations(tmp_path: Path, postgres: str) 
     in_sqlite = asyncio.run(look(many.sqlite()))
     assert in_sqlite == asyncio.run(look(many.postgres()))
     assert sum(in_sqlite.values()) == pytest.approx(many.in_all, abs=10)  # what was copied
+
+
+def test_an_exponent_is_the_power_with_which_a_time_grows() -> None:
+    sizes = (1_000, 100_000, 1_000_000)
+    assert growth.exponent({str(size): [7.0] for size in sizes}) == pytest.approx(0)
+    assert growth.exponent({str(size): [3 * size**0.5] for size in sizes}) == pytest.approx(0.5)
+    deeper = {"1000": [100.0], "1000000": [200.0]}  # twice as long for a thousand times as many
+    assert growth.exponent(deeper) == pytest.approx(0.1, abs=0.001)
+
+
+def test_the_plots_of_growth_are_of_the_figures_beside_them() -> None:
+    figures = hashlib.sha256(growth.DATA.read_bytes()).hexdigest()
+    plots = sorted(growth.DATA.parent.glob("growth-*.svg"))
+    assert [plot.stem for plot in plots] == [
+        f"growth-{call}" for call in ("claim", "finish", "get", "list", "start")
+    ]
+    assert all(figures in plot.read_text(encoding="utf-8") for plot in plots)
