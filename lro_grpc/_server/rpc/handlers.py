@@ -179,9 +179,13 @@ class MethodHandlers(grpc.GenericRpcHandler):
 
     async def _begin_in_turn(self, body: Any) -> None:
         """Waits until a call may begin to read its body."""
-        size = body.ByteSize() if self._messages else len(body)
-        if size > READ_AT_ONCE:
+        if self._is_large(body):
             await self._pace.keep()
+
+    def _is_large(self, body: Any) -> bool:
+        """Whether a body takes so long to read that others have their turn first."""
+        size: int = body.ByteSize() if self._messages else len(body)
+        return size > READ_AT_ONCE
 
     async def _answers(
         self, method: StreamMethod | BidiMethod, sent: Any, call: Call
@@ -238,13 +242,19 @@ class AioHandlers(MethodHandlers):
 
     def _unary(self, method: UnaryMethod) -> Handler:
         async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            # Of the most frequent calls each pays for every function here, so there are few.
             call = Call(context, method.name, self._waiters)
             try:
-                await self._begin_in_turn(body)
-                answer = await _or_abort(method.behavior(body, call), method, context, call)
+                if self._is_large(body):
+                    await self._pace.keep()
+                answer = await method.behavior(body, call)
+            except Exception as error:
+                await _abort(error, method, context, call)
+                raise
             finally:
                 call.end()
-            await _send_headers_async(call, context)
+            if call.headers:
+                await _send_headers_async(call, context)
             if call.trailers:
                 context.set_trailing_metadata(call.trailers)
             return answer
@@ -311,9 +321,19 @@ async def _or_abort(
     try:
         return await answer
     except Exception as error:
-        await _send_headers_async(call, context)
-        await context.abort(*abort_arguments(error, method.name, method.error_domain))
+        await _abort(error, method, context, call)
         raise
+
+
+async def _abort(
+    error: Exception,
+    method: RpcMethod,
+    context: grpc.aio.ServicerContext[Any, Any],
+    call: Call,
+) -> None:
+    """Ends the RPC with an error."""
+    await _send_headers_async(call, context)
+    await context.abort(*abort_arguments(error, method.name, method.error_domain))
 
 
 class SyncHandlers(MethodHandlers):
