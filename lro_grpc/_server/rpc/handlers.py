@@ -242,7 +242,7 @@ class AioHandlers(MethodHandlers):
 
     def _unary(self, method: UnaryMethod) -> Handler:
         async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-            # Of the most frequent calls each pays for every function here, so there are few.
+            # A Get pays for each function here: docs/design/server.md.
             call = Call(context, method.name, self._waiters)
             try:
                 if self._is_large(body):
