@@ -17,7 +17,7 @@ from lro_grpc._console.servers import Credentials
 from lro_grpc._errors import Code, ConfigurationError
 from lro_grpc._http.bodies import check_framing
 from lro_grpc._http.origins import Origins
-from lro_grpc._http.responses import HttpError, cross_site
+from lro_grpc._http.responses import PAGE_HEADERS, HttpError, cross_site
 
 _POLICY = "; ".join(
     (
@@ -30,12 +30,9 @@ _POLICY = "; ".join(
 
 HEADERS = {
     "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
     # With no-referrer a browser would say that a form's origin is "null".
     "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
+    **PAGE_HEADERS,
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 """The headers of every answer, beside ``cache-control``."""

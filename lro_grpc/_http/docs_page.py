@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro_grpc._http.request import HttpRequest
-from lro_grpc._http.responses import no_route
+from lro_grpc._http.responses import PAGE_HEADERS, no_route
 from lro_grpc._http.routing import Route, Template
 
 DOCS = "/docs"
@@ -33,11 +33,8 @@ _POLICY = "; ".join(
 
 _HEADERS = {
     "content-security-policy": _POLICY,
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
+    **PAGE_HEADERS,
 }
 
 _PAGE = f"""<!doctype html>

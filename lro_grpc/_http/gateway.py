@@ -131,10 +131,10 @@ def gateway(
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or a channel that cannot
-            be used, or a service that is not known, or a rule is malformed, or one puts a method
-            that changes something at GET, or a prefix, a host or ``public_url`` is none, or a
-            number or the time cannot be, or ``/docs`` is at the path of a method, or ``comments``
-            is no descriptor set.
+            be used, or what is of a channel's server beside operations, or a service that is not
+            known, or a rule is malformed, or one puts a method that changes something at GET, or a
+            prefix, a host or ``public_url`` is none, or a number or the time cannot be, or
+            ``/docs`` is at the path of a method, or ``comments`` is no descriptor set.
     """
     if operations is None and channel is None:
         raise ConfigurationError("give the gateway operations, a channel, or both")
@@ -167,6 +167,13 @@ def gateway(
         )
     if isinstance(services, str):
         raise ConfigurationError(f"services is {services!r}; give a list of names")
+    of_a_server = {"services": services, "starts": starts, "jobs": jobs}
+    for option, given in of_a_server.items():
+        if operations is not None and given:
+            raise ConfigurationError(
+                f"{option} is for a server behind a channel, and was given {given!r} beside"
+                f" operations, whose {option} are known: leave it out"
+            )
     check_flag("openapi", openapi)
     check_flag("docs", docs)
     numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}

@@ -33,6 +33,14 @@ def json_response(
     )
 
 
+PAGE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""Bounds of what a browser does with any page; each has a policy of its own besides."""
+
 _HEADERS = {"cache-control": "no-store"}
 
 

@@ -424,6 +424,20 @@ def test_a_gateway_refuses_an_option_of_another_type(option: str, value: Any):
         gateway(lro_grpc.Operations("memory:"), **{option: value})
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("services", ["pkg.Service"]),
+        ("starts", {"/pkg.Service/Start": object}),
+        ("jobs", [object()]),
+    ],
+)
+def test_a_gateway_knows_of_operations_what_it_is_told_of_a_server(option: str, value: Any):
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        gateway(lro_grpc.Operations("memory:"), **{option: value})
+    assert raised.value.message.startswith(f"{option} is for a server behind a channel, and was ")
+
+
 def test_a_gateway_stands_in_front_of_something():
     with pytest.raises(lro_grpc.ConfigurationError, match="operations, a channel, or both"):
         gateway()
