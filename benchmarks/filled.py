@@ -89,7 +89,7 @@ def name_of(number: int, parent: str = "") -> str:
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
-"""Those of operations' ids. The first three are mixed, so that new ids lie among those here."""
+"""The first three letters of an id are mixed, so that a name says nothing of its row's place."""
 _FILLING = "a" * 12
 _FACTOR = 2_654_435_761
 _MIXED = f"CAST(i AS bigint) * {_FACTOR} % {2**32}"

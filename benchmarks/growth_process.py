@@ -30,6 +30,7 @@ from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._operation.publication import create
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime import garbage
+from lro_grpc._runtime.clock import SystemClock
 
 CLAIMED = "/benchmark.v1.Claimed/Run"
 """A method that is not served: what the store is asked for by itself."""
@@ -134,13 +135,14 @@ async def _measure(url: str, stored: int, running: int, calls: int) -> dict[str,
 
 
 def _claimable() -> Record:
+    now = SystemClock().now()
     return create(
         parent=PARENT,
-        operation_id=names.new_id(os.urandom),
+        operation_id=names.new_id(now, os.urandom),
         method=CLAIMED,
         request=_START,
         metadata_type=DEFAULT_TYPE.DESCRIPTOR.full_name,
-        now=time.time_ns() // 1000,
+        now=now,
     )
 
 

@@ -101,13 +101,14 @@ async def _fill(url: str) -> None:
 
 def new_record() -> Record:
     """Returns the record of a new operation."""
+    now = SystemClock().now()
     return create(
         parent="projects/p/locations/l",
-        operation_id=names.new_id(os.urandom),
+        operation_id=names.new_id(now, os.urandom),
         method=METHOD,
         request=b"x" * 50,
         metadata_type=DEFAULT_TYPE.DESCRIPTOR.full_name,
-        now=SystemClock().now(),
+        now=now,
     )
 
 

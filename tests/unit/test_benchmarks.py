@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,6 +109,26 @@ def test_a_store_is_filled_with_sound_operations(tmp_path: Path, postgres: str) 
     in_sqlite = asyncio.run(look(many.sqlite()))
     assert in_sqlite == asyncio.run(look(many.postgres()))
     assert sum(in_sqlite.values()) == pytest.approx(many.in_all, abs=10)  # what was copied
+    taken = calls_of_growth(f"sqlite:///{many.file}", number)
+    assert {call: len(times) for call, times in taken.items()} == dict.fromkeys(taken, 3)
+
+
+def calls_of_growth(url: str, stored: int) -> dict[str, list[float]]:
+    """Has a process serve a store while two operations run, and make each call three times."""
+    command = [sys.executable, "-m", "benchmarks.growth_process", url, str(stored), "2", "3"]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}  # what is beside the tests, too
+    output = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **path})
+    return json.loads(output.stdout)
+
+
+def test_what_processes_in_postgres_start_is_an_operation() -> None:
+    record = importlib.import_module("benchmarks.shared_claims").new_record()
+    assert operations_pb2.Operation.FromString(record.operation).name == record.name
+
+
+def test_jobs_are_taken_from_start_to_done() -> None:
+    measured = importlib.import_module("benchmarks.start_to_done").measure(rounds=1, number=20)
+    assert [figure.ratio > 0 for figure in measured] == [True]
 
 
 def test_an_exponent_is_the_power_with_which_a_time_grows() -> None:
