@@ -42,7 +42,8 @@ class Network:
         self._cut: Cut | None = None
         self._last_words: bytes | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
-        self._loop = asyncio.new_event_loop()
+        # Of asyncio: uvloop has no reader of a listening socket that one could remove.
+        self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._whole = asyncio.Event()
