@@ -210,6 +210,8 @@ class _Stream:
                 self._sent_at = now
                 return [b""]
             until = min(self._sent_at + self._resend, self._next_read())
+            if self._changed:  # and something urgent has ended the wait for the next round
+                until = min(until, self._next_round)
             await self._waker.wait(until - now, pause=self._next_round - now)
             self._move_due()
 

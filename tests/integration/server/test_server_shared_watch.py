@@ -236,6 +236,25 @@ def test_each_state_that_stands_is_sent(serve: Serve, streaming: Streaming) -> N
             pass
 
 
+def test_a_change_is_not_held_back_for_long_by_a_name_that_is_added_meanwhile(
+    serve: Serve, streaming: Streaming
+) -> None:
+    """It is sent by the next round, not when the operation is read anyway: that is too late."""
+    steps = Steps()
+    server = serve(steps.servicer())
+    name = server.create().name
+    stream = streaming(server, name)
+    stream.next()
+    for percent in range(1, 9):
+        steps.step()
+        while percent_of(server.get(name)) != percent:
+            pass
+        stream.add("operations/missing")
+        states = (one for one in stream.states() if isinstance(one, operations_pb2.Operation))
+        while percent_of(next(states)) != percent:
+            pass
+
+
 def test_states_that_do_not_stand_may_be_skipped_but_not_the_last_one(
     serve: Serve, streaming: Streaming
 ) -> None:
