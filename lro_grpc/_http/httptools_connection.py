@@ -78,9 +78,10 @@ class HttptoolsConnection(Connection, HttpToolsProtocol):
             raise httptools.HttpParserError("a request names one host")
         self._is_in_head, self._is_in_body = False, True
         self._is_chunked = b"transfer-encoding" in names
-        super().on_headers_complete()
-        # uvicorn leaves out what the target has beside a path and a query, such as another host.
+        # uvicorn takes few targets, and of those a path and a query: none names another host.
         path, _, query = self.url.partition(b"?")
+        self.url = b"/"
+        super().on_headers_complete()
         root = self.root_path
         self.scope["path"] = root + unquote(path.decode("ascii"))
         self.scope["raw_path"] = root.encode("ascii") + path
