@@ -8,6 +8,7 @@ rows, and passes over operations that the same commit has changed: they are made
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import sqlite3
@@ -21,6 +22,7 @@ from lro_grpc._operation.completion import Completion, Settlement, completed
 from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
+from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.key_turns import KeyTurns
 from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
@@ -188,6 +190,11 @@ class Commit:
         self._held: Counter[tuple[str, str]] = Counter()
         """Of methods and keys how many more operations are held than the file's rows say."""
 
+    @functools.cached_property
+    def _time(self) -> Micros:
+        """The time of all its changes: they are made at once, and are durable at once."""
+        return self._now()
+
     @property
     def is_full(self) -> bool:
         """Whether it takes no more changes."""
@@ -237,7 +244,7 @@ class Commit:
             return self._delete_damaged(name) if isinstance(event, Delete) else error
         if before is None:
             return not_found(name)
-        after = apply_safely(event, before, self._now())
+        after = apply_safely(event, before, self._time)
         if isinstance(after, LroError):
             return after
         if after is not before:
@@ -269,7 +276,7 @@ class Commit:
         claimed: list[Claimed] = []
         taken = 0
         for method, limit in limits.items():
-            values = (method, ready_before, self._now())
+            values = (method, ready_before, self._time)
             with contextlib.ExitStack() as cursors:  # they close now, not when they are collected
                 ready = [
                     cursors.enter_context(contextlib.closing(self._connection.execute(one, values)))
@@ -302,7 +309,7 @@ class Commit:
                 left = per_key - held if per_key else limit
                 if left <= 0:
                     return iter(())
-                values = (method, key, ready_before, self._now())
+                values = (method, key, ready_before, self._time)
                 rows = self._connection.execute(_READY_OF_KEY, values)
                 cursors.callback(rows.close)
                 return itertools.islice(self._sound(rows, left_out), left)
@@ -392,7 +399,7 @@ class Commit:
             A record in its place, as one that is done and deleted.
         """
         self._damage.forget(name)
-        before, deleted = deleted_damaged(name, self._now())
+        before, deleted = deleted_damaged(name, self._time)
         deleted = deleted._replace(labels=self._labels_left(name))
         self._change(before, deleted)
         return deleted
