@@ -357,7 +357,7 @@ class Poison:
         del now
         if self.error is not None:
             raise self.error
-        return record.with_changes({self.field: self.value})
+        return record._replace(**{self.field: self.value})
 
 
 POISONS = {
