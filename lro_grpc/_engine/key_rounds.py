@@ -41,7 +41,7 @@ class KeyedTurn(NamedTuple):
     """They have been ready since before this time; None for any."""
 
 
-class _Came(NamedTuple):
+class _TurnResult(NamedTuple):
     """The result of a turn."""
 
     claims: KeyedClaims
@@ -51,7 +51,7 @@ class _Came(NamedTuple):
     """Whether the next turn finds other operations."""
 
 
-_Turns = Generator[KeyedTurn, _Came, None]
+_Turns = Generator[KeyedTurn, _TurnResult, None]
 
 
 @dataclass(slots=True)
@@ -191,9 +191,10 @@ class KeyRounds:
         applied = [one for one in outcomes if isinstance(one, Record)]
         begun = sum(1 for one in applied if one.lease_expire_time)
         has_changed = bool(applied or (outcomes and not is_stuck))
+        result = _TurnResult(claims, begun, has_changed)
         turns = self._under_way.pop(method).turns
         with contextlib.suppress(StopIteration):
-            self._under_way[method] = _Round(turns, turns.send(_Came(claims, begun, has_changed)))
+            self._under_way[method] = _Round(turns, turns.send(result))
 
     def failed(self, method: str) -> None:
         """Begins anew after a turn of which nothing is known."""
