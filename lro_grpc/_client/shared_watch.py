@@ -219,6 +219,8 @@ class SharedWatch:
                     return
                 self._take(response)
                 self._end_silent()
+                if not self._members:
+                    self._close()
 
     def _take(self, response: WatchOperationsResponse) -> None:
         for operation in response.operations:
@@ -237,8 +239,6 @@ class SharedWatch:
             member = self._members.get(unwatched.name)
             if member is not None:
                 self._leave(member, plan.Reply(from_status(unwatched.error)))
-        if not self._members:
-            self._close()
 
     def _end_silent(self) -> None:
         """Gives up those of which the server has said nothing for too long."""
