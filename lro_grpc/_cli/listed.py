@@ -14,8 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from typer import _completion_classes as shells
-
 LIST = Path(__file__).with_name("listed.json")
 """Of the program: its ``commands``, by name; of each, its ``help`` and its ``options``, or its own
 ``commands``. An option has ``names``, its ``help``, and whether ``many`` may be given."""
@@ -23,13 +21,14 @@ LIST = Path(__file__).with_name("listed.json")
 VARIABLE = "_LRO_COMPLETE"
 """The variable by which a shell asks for proposals, as of Typer's own scripts."""
 
-_SHELLS: dict[str, Any] = {
-    "bash": shells.BashComplete,
-    "fish": shells.FishComplete,
-    "powershell": shells.PowerShellComplete,
-    "pwsh": shells.PowerShellComplete,
-    "zsh": shells.ZshComplete,
+_SHELLS = {
+    "bash": "BashComplete",
+    "fish": "FishComplete",
+    "powershell": "PowerShellComplete",
+    "pwsh": "PowerShellComplete",
+    "zsh": "ZshComplete",
 }
+"""Typer's classes for them."""
 
 
 class _UnlistedError(Exception):
@@ -45,7 +44,12 @@ def complete() -> bool:
     instruction, _, shell = os.environ.get(VARIABLE, "").partition("_")
     if instruction != "complete" or shell not in _SHELLS:
         return False
-    kind: Any = _SHELLS[shell]
+    try:
+        from typer import _completion_classes as shells
+
+        kind: Any = getattr(shells, _SHELLS[shell])
+    except (ImportError, AttributeError):  # they are Typer's own, and may move: it completes all
+        return False
 
     class Listed(kind):  # type: ignore[misc]  # Typer has a class for each
         def get_completions(self, args: list[str], incomplete: str) -> list[Any]:
