@@ -124,10 +124,7 @@ Poll = Annotated[
     bool,
     typer.Option(
         "--poll",
-        help=(
-            "Ask by GetOperation alone, for a server whose WaitOperation and WatchOperation are not"
-            " to be trusted."
-        ),
+        help="Ask by GetOperation alone, for a server whose other calls are not to be trusted.",
     ),
 ]
 Lease = Annotated[
