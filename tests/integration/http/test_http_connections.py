@@ -30,6 +30,7 @@ HAS_HTTPTOOLS = importlib.util.find_spec("httptools") is not None
 """Whether the parser is httptools, which takes no line that ends without a carriage return."""
 HALF_A_HEAD = b"GET /v1/operations HTTP/1.1\r\nHost: localhost\r\nX-Slow"
 A_GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED_ABC = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 Scope = dict[str, Any]
@@ -283,13 +284,17 @@ class Told:
 
     def __init__(self) -> None:
         self.scope: Scope = {}
+        """That of the last one."""
+        self.bodies: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        body = b""
         while (message := await receive()).get("more_body"):
-            pass
+            body += message["body"]
         if message["type"] == "http.disconnect":
             return
         self.scope = scope
+        self.bodies.append(body + message["body"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
@@ -321,6 +326,47 @@ def test_the_trailers_of_a_body_are_no_headers():
         one.sendall(CHUNKED + b"1\r\nx\r\n0\r\nAuthorization: me\r\n\r\n")
         assert one.recv(12) == b"HTTP/1.1 200"
     assert [name for name, _ in app.scope["headers"]] == [b"host", b"transfer-encoding"]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 3\r\n\r\nabc", CHUNKED_ABC])
+def test_a_request_that_offers_another_protocol_is_answered_in_http(framing):
+    """As Java's client has it, which offers HTTP/2 with a body; more requests may follow."""
+    app = Told()
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    request = f"POST /a?b HTTP/1.1\r\nHost: localhost\r\n{offer}{framing}".encode()
+    with listening(app) as http, http.connect() as one:
+        one.sendall(request * 4)
+        one.sendall(A_GET.replace(b"Host", b"Connection: close\r\nHost"))
+        assert received(one).count(b"HTTP/1.1 200 ") == 5
+    assert app.bodies == [b"abc"] * 4 + [b""]
+
+
+def test_a_request_that_offers_another_protocol_may_come_a_byte_at_a_time():
+    app = Told()
+    request = A_GET[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\r\nabc"
+    with listening(app) as http, http.connect() as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request:
+            one.sendall(bytes([byte]))
+        assert one.recv(12) == b"HTTP/1.1 200"
+    assert app.bodies == [b"abc"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, chunked", "chunked, chunked"])
+def test_a_body_in_an_encoding_but_chunks_is_refused(encoding):
+    app = Told()
+    with listening(app) as http, http.connect() as one:
+        one.sendall(CHUNKED.replace(b"chunked", encoding.encode()) + b"1\r\nx\r\n0\r\n\r\n")
+        assert one.recv(12) == b"HTTP/1.1 400"
+    assert app.bodies == []
+
+
+def test_the_spaces_around_the_value_of_a_header_are_no_part_of_it():
+    app = Told()
+    with listening(app) as http, http.connect() as one:
+        one.sendall(A_GET[:-2] + b"X-User: \t ada \t \r\n\r\n")
+        assert one.recv(12) == b"HTTP/1.1 200"
+    assert dict(app.scope["headers"])[b"x-user"] == b"ada"
 
 
 @pytest.mark.parametrize("line", [b"a: b\r\n", b"a"], ids=["lines", "line"])
