@@ -43,7 +43,7 @@ was there has gone; or if it is done and has neither response nor error, or a re
 type, or an error without a code; or if it is blank, as of a method that nobody has written. Some
 services have no result to give (P2), and some servers answer a Wait at random. So one Get decides,
 and nothing is believed before it. If it lacks nothing, the answer was wrong: the server is polled
-for ten minutes, as one without the two methods.
+for ten minutes, as one that has none of these methods.
 
 **Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
 which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a

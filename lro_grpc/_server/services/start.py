@@ -125,7 +125,7 @@ class Starter:
         queues: Keeps a place in the queue for each start.
         operation_bytes: The most bytes of an operation.
         now: Returns the store's time.
-        new_id: Makes an operation's id, of its request; it is random without.
+        new_id: Makes an operation's id, of its request; without, ``names.new_id`` does.
         threads: Where a ``prepare`` that is a ``def`` runs.
         large_requests: Reads what is large, and bounds it.
         telemetry: Observes the starts.
