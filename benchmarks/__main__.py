@@ -31,7 +31,7 @@ class Done(NamedTuple):
     load: float
     """The load average at its end: more than the number of cores, and others had to wait."""
     missing: str = ""
-    """What it needs, and this machine has not."""
+    """The thing that it needs, and this machine has not."""
 
     def row(self) -> str:
         said = f"not measured, for it needs {self.missing}" if self.missing else ""

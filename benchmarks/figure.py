@@ -15,7 +15,7 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, of ours and of what stands beside it: of several values, the median."""
+    """One thing that was measured, of ours and of the baseline; of several values, the median."""
 
     what: str
     ours: Values

@@ -14,7 +14,7 @@ from benchmarks.needed import NeededError
 
 
 class Load(NamedTuple):
-    """What the calls have shown."""
+    """The result of a run of calls."""
 
     rate: float
     """Calls a second."""

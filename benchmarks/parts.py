@@ -38,7 +38,7 @@ from benchmarks.figure import Figure
 
 
 class Common:
-    """What several parts use, made for the first of them; it ends with the context."""
+    """The things that several parts use, made for the first of them; they end with the context."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()

@@ -33,10 +33,10 @@ CAUSES = (
     ("the client's collector", "client", "gc"),
     ("the client's loop was late", "client", "loop"),
 )
-"""What a cause is called, whose it is, and its name there."""
+"""The names of causes: ours, whose it is, and its name there."""
 
 Round = Mapping[str, Any]
-"""What client and server have noted."""
+"""The notes of client and server."""
 
 
 class Server:

@@ -27,7 +27,7 @@ _Name = TypeVar("_Name", int, str)
 
 @dataclass(frozen=True)
 class Way:
-    """What the method of the operations has."""
+    """One way to serve the method of the operations."""
 
     prepare: Callable[..., lro_grpc.Prepared]
     options: lro_grpc.MethodOptions | None = None
