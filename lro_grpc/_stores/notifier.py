@@ -17,7 +17,7 @@ all progress. An end is urgent, and wakes every call at once: of the operation, 
 delete, or of the server. While nothing is watched, the notifier does not listen to the store.
 
 A call that watches many operations has a :class:`Subscriber` of its own for each, in place of a
-subscription.
+subscription; and one that is told of the drain, for it may watch none just then.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Notifier:
         """By the name of the operation, and whether only its end matters."""
         self._unfollow: dict[str, Callable[[], None]] = {}
         """Functions that end the following of operations that are watched."""
+        self._told_of_drain: set[Subscriber] = set()
 
     @contextlib.contextmanager
     def watch(self, name: str, *, ends_only: bool = False) -> Iterator[Subscription]:
@@ -139,11 +140,22 @@ class Notifier:
         if not self._subscribers:
             self._stop_listening()
 
+    @contextlib.contextmanager
+    def telling_of_drain(self, subscriber: Subscriber) -> Iterator[None]:
+        """Tells a subscriber of the drain alone while the context lasts, whatever it watches."""
+        self._told_of_drain.add(subscriber)
+        try:
+            yield
+        finally:
+            self._told_of_drain.discard(subscriber)
+
     def drain(self) -> None:
         """Wakes every call at once, and lets none wait again."""
         self.draining = True
         for key in self._subscribers:
             self._notify(key, urgent=True)
+        for subscriber in self._told_of_drain:
+            subscriber.notify(urgent=True)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
         self._changed(record.name, is_end=record.done or record.deleted)

@@ -98,9 +98,10 @@ class SharedWatchService:
         stream = _Stream(self._store, self._notifier, self._waiters, self._resend, call)
         reading = asyncio.create_task(stream.read(requests))
         try:
-            while (messages := await stream.next()) is not None:
-                for message in messages:
-                    yield message
+            with self._notifier.telling_of_drain(stream):
+                while (messages := await stream.next()) is not None:
+                    for message in messages:
+                        yield message
         finally:
             reading.cancel()
             stream.close()
@@ -184,6 +185,10 @@ class _Stream:
         except Exception as error:  # noqa: BLE001 - it is raised where the stream is answered
             self._failure = error
         self._waker.notify(urgent=True)
+
+    def notify(self, *, urgent: bool) -> None:
+        """Notes that the server goes down, whether anything is watched or not."""
+        self._waker.notify(urgent=urgent)
 
     def flag(self, watched: _Watched, *, urgent: bool) -> None:
         """Notes that an operation is to be read: now, or in the next round."""

@@ -694,6 +694,28 @@ def test_a_shutdown_sends_the_latest_states_and_says_to_watch_again(
     assert errors_logged(caplog) == []
 
 
+async def test_a_stream_that_watches_nothing_is_over_as_soon_as_the_server_goes_down() -> None:
+    """It is told of that, and would notice it by itself only when it looks, after ten seconds."""
+    store = MemoryStore(ManualClock().now)
+    notifier = Notifier(store)
+    minute = timedelta(minutes=1)
+    service = SharedWatchService(GuardedStore(store), notifier, Waiters(1), watch_resend=minute)
+    is_read = asyncio.Event()
+
+    async def requests() -> AsyncIterator[bytes]:
+        is_read.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    async def messages() -> list[bytes]:
+        return [one async for one in service.watch(requests(), Call(_Caller(), METHOD, Waiters(1)))]
+
+    watching = asyncio.create_task(messages())
+    await is_read.wait()
+    notifier.drain()
+    assert await asyncio.wait_for(watching, 5) == []
+
+
 def test_an_interceptor_sees_messages_if_it_asks_for_them(stack: str) -> None:
     seen: list[tuple[type, type]] = []
     held = Held("async def")
