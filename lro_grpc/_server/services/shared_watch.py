@@ -44,11 +44,15 @@ _UNUSED_SECONDS = 60.0
 _MOST_NAMES = 1000
 """The most names that one request may add, and drop."""
 
+_FIRST_READ_AT_ONCE = 4
+"""The operations of a stream that are read at the same time at first, whatever their size."""
+
 _MOST_READ_AT_ONCE = 32
 """The most operations of a stream that are read at the same time."""
 
 _MOST_KEPT_BYTES = 1024 * 1024
-"""The bytes of operations that were read after which the others are read again later."""
+"""The bytes of operations that were read after which the others are read again later, and fewer of
+them at the same time."""
 
 _MESSAGE_BYTES = 64 * 1024
 """The bytes of a message beyond which nothing is added to it."""
@@ -157,6 +161,8 @@ class _Stream:
         self._changed: dict[str, None] = {}
         """The names of those to read in the next round."""
         self._next_round = 0.0
+        self._read_at_once = _FIRST_READ_AT_ONCE
+        """The most operations that are read next at the same time."""
         self._used_at = self._sent_at = self._loop.time()
         """When something was watched, and when something was sent."""
         self._waker = Subscription()
@@ -262,7 +268,7 @@ class _Stream:
     def _take(self) -> Sequence[_Watched]:
         """Returns some of what is due, which is not due any more."""
         taken: list[_Watched] = []
-        while self._due and len(taken) < _MOST_READ_AT_ONCE:
+        while self._due and len(taken) < self._read_at_once:
             name = next(iter(self._due))
             del self._due[name]
             if name in self._watched:
@@ -272,6 +278,11 @@ class _Stream:
     async def _answer(self, watched: Sequence[_Watched]) -> Sequence[bytes]:
         """Reads operations, and returns the messages to send of them."""
         found = await asyncio.gather(*map(self._find, watched))
+        read = sum(len(state) for state in found if isinstance(state, bytes))
+        if read > _MOST_KEPT_BYTES:
+            self._read_at_once = max(1, len(watched) * _MOST_KEPT_BYTES // read)
+        else:
+            self._read_at_once = min(2 * self._read_at_once, _MOST_READ_AT_ONCE)
         fields, kept = [], 0
         for one, state in zip(watched, found, strict=True):
             if self._watched.get(one.name) is not one:

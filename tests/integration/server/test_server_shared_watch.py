@@ -416,6 +416,35 @@ def test_large_operations_come_in_messages_that_a_client_can_read(
     assert {response_of(state).name for state in ended.values()} == {large}
 
 
+class _Reads(ForwardingStore):
+    """A store that counts how often an operation is read."""
+
+    count = 0
+
+    async def operation(self, name: str) -> bytes:
+        self.count += 1
+        return await super().operation(name)
+
+
+def test_large_operations_are_read_about_once_each(serve: Serve, streaming: Streaming) -> None:
+    """Not all that are due, for the few that can be sent next."""
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name="x" * 300_000)
+
+    store = _Reads(MemoryStore(lambda: time.time_ns() // 1000))
+    server = serve(fleet("CreateInstance", run), store=store)
+    names = [server.create(instance_id=f"i-{index}").name for index in range(40)]
+    for name in names:
+        server.done(name)
+    store.count = 0
+    stream = streaming(server, *names)
+    stream.close()
+    states, failure = stream.rest()
+    assert (len(states), failure) == (len(names), None)
+    assert store.count < 2 * len(names)
+
+
 # What is refused
 
 
