@@ -76,7 +76,8 @@ class Admitted:
         self.store = store
         self.known = known
         """The record of the operation that the call names, if the guard has read it: whoever
-        answers with it once, and waits for no change, need not read it again."""
+        answers with it once, and waits for no change, need not read it again. Whoever waits for
+        long forgets it: it has the request."""
         self._call = call
         self._guarded = guarded
         self._permission = permission

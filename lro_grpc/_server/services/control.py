@@ -88,6 +88,7 @@ class ControlService:
         """
         request = parse(operation_control_service_pb2.WatchOperationRequest, body)
         admitted = await self._store.admit("operations.watch", request.name, request, call)
+        admitted.known = None  # it may be large, and the call long
         loop = asyncio.get_running_loop()
         sent, resend = b"", 0.0
         with self._notifier.watch(request.name) as subscription:

@@ -196,6 +196,7 @@ class OperationsService:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
         request = parse(operations_pb2.WaitOperationRequest, body)
         admitted = await self._store.admit("operations.wait", request.name, request, call)
+        admitted.known = None  # it may be large, and the call long
         time_limits = {
             WaitEnd.DEADLINE: _before_deadline(call.time_remaining()),
             WaitEnd.MAX_WAIT: self._max_wait,

@@ -309,6 +309,7 @@ class _Stream:
         name, call = watched.name, self._call
         request = operation_control_service_pb2.WatchOperationsRequest(names=[name])
         admitted = await self._store.admit("operations.watch", name, request, call)
+        admitted.known = None  # it may be large, and the call long
         call.check_again = None  # it would be that of one operation alone
         if self._watched.get(name) is watched:  # it may have been dropped meanwhile
             if not self._waiters.enter(call.caller):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import queue
 import threading
 import time
@@ -35,10 +36,15 @@ from server_harness import (
 )
 
 import lro_grpc
-from lro.v1.operation_control_service_pb2 import WatchOperationsRequest, WatchOperationsResponse
+from lro.v1.operation_control_service_pb2 import (
+    WatchOperationRequest,
+    WatchOperationsRequest,
+    WatchOperationsResponse,
+)
 from lro_grpc import Limits
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel
+from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.shared_watch import SharedWatchService
@@ -596,6 +602,38 @@ def test_an_error_of_authorize_is_that_of_one_name(
 
 
 # What it takes
+
+
+class Copying(ForwardingStore):
+    """A store whose reads give records that can be told from others."""
+
+    MARK = "read by a test"
+
+    async def read(self, name: str) -> Record:
+        return (await super().read(name))._replace(status_detail=self.MARK)
+
+    @classmethod
+    def kept(cls) -> int:
+        """Returns how many of these records somebody still has."""
+        gc.collect()
+        known = [one for one in gc.get_objects() if type(one) is Record]
+        return sum(1 for one in known if one.status_detail == cls.MARK)
+
+
+@async_handler
+def test_a_record_that_authorize_was_asked_about_is_not_kept_while_it_is_watched(
+    serve: Serve, held: Held, streaming: Streaming
+) -> None:
+    """It has the request, which may be large."""
+    store = Copying(MemoryStore(lambda: time.time_ns() // 1000))
+    server = serve(held.servicer(), store=store, authorize=lambda access: True)
+    names = started(server, held, 3)
+    stream = streaming(server, *names)
+    assert {stream.next().name for _ in names} == {*names}
+    alone = server.control.WatchOperation(WatchOperationRequest(name=names[0]), timeout=SECONDS)
+    assert next(alone).operation.name == names[0]
+    assert Copying.kept() == 0
+    alone.cancel()
 
 
 @async_handler
