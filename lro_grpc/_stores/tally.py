@@ -65,9 +65,9 @@ class Tally:
             if is_lower_bound:
                 self._lower_bounds.add((method, state))
 
-    def add_entries(self, method: str, entries: Entries) -> None:
-        """Counts those entries of a method that were looked at."""
-        for state, number in entries.numbers.items():
+    def add_entries(self, entries: Entries) -> None:
+        """Counts those entries that were looked at."""
+        for (method, state), number in entries.numbers.items():
             self.add(method, state, number, is_lower_bound=not entries.are_all)
 
     def add_ready(self, method: str, since: object, name: object, hidden: object) -> None:
@@ -148,13 +148,15 @@ class Entries:
     phase: int
     """The index, where there are several."""
     method: str
-    """As its column has it."""
-    numbers: Counter[int] = field(default_factory=Counter)
-    """The numbers of those that are of the parent, by their states."""
+    """As its column has it; empty for the entries of all methods."""
+    numbers: Counter[tuple[object, object]] = field(default_factory=Counter)
+    """The numbers of those that are of the parent, by their methods and states."""
     first: int = 0
     """The sequence number of the first one that is; 0 for none."""
     last: int = 0
-    """That of the last one of all."""
+    """That of the last one of all, where a store goes on behind it."""
+    looked_at: int = 0
+    """Their number, whatever their parent."""
     are_all: bool = False
     """Whether there are no more."""
 
@@ -162,19 +164,27 @@ class Entries:
         """Returns whether another round is to look at more of them."""
         return not self.are_all and self.numbers.total() <= most
 
-    def add(self, state: int, number: int, first: int | None, last: int | None) -> None:
-        """Takes those of one state that a round has found.
+    def add(
+        self, method: object, state: object, number: int, first: int | None, last: int = 0
+    ) -> None:
+        """Takes those of one method and state that a round has found.
 
         Args:
+            method: The method.
             state: The state.
             number: How many are of the parent.
             first: The sequence number of the first one that is; None for none.
-            last: That of the last one of all; None for none.
+            last: That of the last one of all.
         """
-        self.numbers[state] += number
+        self.numbers[method, state] += number
         if first is not None:
             self.first = min(self.first or first, first)
-        self.last = max(self.last, last or 0)
+        self.last = max(self.last, last)
+
+    def end_round(self, looked_at: int, size: int) -> None:
+        """Notes how many entries a round has looked at, of so many that it would have."""
+        self.looked_at += looked_at
+        self.are_all = looked_at < size
 
 
 async def counts_by_pages(

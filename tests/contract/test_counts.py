@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +34,39 @@ def make(request: pytest.FixtureRequest, path: Path) -> Callable[[], Store]:
     return lambda: open_url(url, lambda: START)
 
 
-async def fill(store: Store, number: int, *, done: bool = False) -> None:
+async def fill(store: Store, number: int, *, done: bool = False, **values: Any) -> None:
     """Stores so many operations, the first one of another parent."""
     for one in range(number):
         parent = PARENT if one else "projects/q/locations/l"
-        made = await store.create(StoreConformance().record(f"op-{done}-{one}", parent=parent))
+        record = StoreConformance().record(f"op-{done}-{one}", parent=parent, **values)
+        made = await store.create(record)
         if done:
             changes: Any = [(made.name, Claim(LEASE)), (made.name, Succeed(Report(1), b""))]
             await store.apply_all(changes)
 
 
-@pytest.mark.parametrize("parent", [PARENT, "-", "projects/-/locations/l"])
+@pytest.mark.parametrize(
+    ("parent", "values"),
+    [
+        (PARENT, {}),
+        ("-", {}),
+        ("projects/-/locations/l", {}),
+        (PARENT, {"priority": 1}),
+        ("-", {"concurrency_key": "a"}),
+        ("projects/-/locations/l", {"schedule_time": START + LEASE}),
+    ],
+)
 async def test_what_was_counted_in_time_is_told_as_a_bound(
-    make: Callable[[], Store], monkeypatch: pytest.MonkeyPatch, parent: str
+    make: Callable[[], Store],
+    monkeypatch: pytest.MonkeyPatch,
+    parent: str,
+    values: Mapping[str, Any],
 ) -> None:
     """Here no time is left after the first round, of two entries and two rows."""
     store = make()
     await store.open()
     await fill(store, 4, done=True)
-    await fill(store, 5)
+    await fill(store, 5, **values)
     for module in (sqlite_counts, postgres_counts):
         monkeypatch.setattr(module, "FIRST_ROUND", 2)
     monkeypatch.setattr(tally, "_ROUNDS_SECONDS", 600.0)
@@ -68,6 +82,26 @@ async def test_what_was_counted_in_time_is_told_as_a_bound(
     counts = await store.counts(Query(parent))
     assert [*counts.counts] == [Count(METHOD, QUEUED, 2 - others, True)]
     assert (counts.examined, counts.earliest_examined) == (2, START)
+    await store.close()
+
+
+async def test_a_method_of_which_few_wait_by_key_is_counted_beside_one_of_many(
+    make: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    await store.open()
+    await fill(store, 5, concurrency_key="a")
+    record = StoreConformance().record("op-few", method=f"{METHOD}Few", concurrency_key="a")
+    few = await store.create(record)
+    for module in (sqlite_counts, postgres_counts):
+        monkeypatch.setattr(module, "FIRST_ROUND", 2)
+        monkeypatch.setattr(module, "Rounds", OneRound)
+    counts = await store.counts(Query("-"))
+    assert [*counts.counts] == [
+        Count(METHOD, QUEUED, 2, True),
+        Count(few.method, QUEUED, 1, False),
+    ]
+    assert counts.oldest_ready[few.method].name == few.name
     await store.close()
 
 

@@ -121,7 +121,7 @@ class Counting:
             left = [one for one in left if one.may_have_more(most)]
             size *= 2
         for one in entries:
-            tally.add_entries(text_from(one.method), one)
+            tally.add_entries(one)
         ready = {one.method: one.first for one in entries if one.phase == READY and one.first}
         await self._find_oldest_ready(on, tally, query, ready)
 
@@ -159,9 +159,10 @@ class Counting:
         looked_at = [0] * len(entries)
         for number, state, of_state, of_parent, first, last in found:
             looked_at[number - 1] += of_state
-            entries[number - 1].add(state, of_parent, first, last)
+            one = entries[number - 1]
+            one.add(text_from(one.method), state, of_parent, first, last)
         for one, entries_of_round in zip(entries, looked_at, strict=True):
-            one.are_all = entries_of_round < size
+            one.end_round(entries_of_round, size)
 
     async def _find_oldest_ready(
         self, on: Transaction, tally: Tally, query: Query, first: Mapping[str, int]

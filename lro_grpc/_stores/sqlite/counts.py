@@ -1,10 +1,10 @@
 """Counts operations in a file, in a thread, on a connection that only reads.
 
-Those that are not done are counted in the indexes that have them, without a look at their rows:
-first what is ready, then what is delayed, paused, and held by an attempt. So many entries are
-looked at, and no more; where there are more, a number is a lower bound. What is ready is looked at
-in rounds, of each method some, and then twice as many, until a tenth of a second is over: the
-methods of which few wait have been counted by then.
+Those that are not done are counted in the indexes that have them, without a look at their rows.
+Entries are looked at in rounds, of each index and method some, and then twice as many, until all
+have been looked at, or are as many as are told, or a tenth of a second is over. Where there are
+more, a number is a lower bound; the methods of which few wait have been counted by then. Only what
+is delayed is in no order of methods. Of what attempts hold so many rows are looked at, and no more.
 
 Those that are done are counted among the newest rows, as a list has them, in such rounds, too, for
 a row may have megabytes before its state. What a filter matches is counted there, whatever its
@@ -18,12 +18,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 from lro_grpc._operation.names import ANY_PARENT
-from lro_grpc._operation.record import CLAIMABLE_STATES
+from lro_grpc._operation.states import JOB
 from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.page import LAST_SEQUENCE
 from lro_grpc._stores.sql_filter import DONE, Condition
@@ -43,49 +43,39 @@ from lro_grpc._stores.tally import (
 
 T = TypeVar("T")
 
-_READY_METHODS = (
-    "WITH RECURSIVE found(method) AS ("
-    f"SELECT min(method) FROM operations INDEXED BY operations_ready WHERE {NEXT} UNION ALL"
-    " SELECT (SELECT min(o.method) FROM operations AS o INDEXED BY operations_ready"
-    f" WHERE {NEXT} AND o.method > found.method) FROM found WHERE found.method IS NOT NULL"
-    f" LIMIT {MOST_METHODS}) SELECT method FROM found WHERE method IS NOT NULL"
+
+class _Index(NamedTuple):
+    """An index of operations that are not done, and that no attempt holds."""
+
+    rows: str
+    """Its entries, each of which tells all there is to count."""
+    has_methods: bool = True
+    """Whether those of a method follow each other."""
+
+
+_READY = _Index(f"operations INDEXED BY operations_ready WHERE {NEXT}")
+_RANKED = _Index(f"operations INDEXED BY operations_ranked WHERE {RANKED}")
+_KEYED = _Index(f"operations INDEXED BY operations_by_key WHERE {KEYED}")
+_PAUSED = _Index(f"operations INDEXED BY operations_paused WHERE {PAUSED_ROW}")
+_DELAYED = _Index(f"operations INDEXED BY operations_delayed WHERE {DELAYED}", has_methods=False)
+_INDEXES = (_READY, _RANKED, _KEYED, _PAUSED, _DELAYED)
+
+_STATES = sorted(state for state in JOB.states if not JOB.is_terminal(state))
+# One column for each state: to group entries by it would sort them.
+_OF_STATES = ", ".join(
+    f"count(CASE WHEN is_covered AND state = {state} THEN 1 END)" for state in _STATES
 )
-_READY_ENTRIES = (
-    "SELECT sequence, parent, state FROM operations INDEXED BY operations_ready"
-    f" WHERE {NEXT} AND method = ? AND sequence > ? ORDER BY sequence LIMIT ?"
+
+_NEXT_READY = f"SELECT sequence FROM {_READY.rows} AND method = ? AND sequence >= ?"
+_NEXT_RANKED = f"SELECT sequence FROM {_RANKED.rows} AND method = ?"
+# SQLite would look for a pair of both columns by the first one alone: at all entries of a method.
+_NEXT_OF_KEYS = (
+    "WITH RECURSIVE ring(key) AS (SELECT '' UNION ALL SELECT (SELECT min(concurrency_key)"
+    f" FROM {_KEYED.rows} AND method = ?1 AND concurrency_key > ring.key) FROM ring"
+    f" WHERE key IS NOT NULL) SELECT (SELECT sequence FROM {_KEYED.rows} AND method = ?1"
+    " AND concurrency_key = key ORDER BY queue_order, sequence LIMIT 1) FROM ring WHERE key <> ''"
 )
-_READY_STATES = sorted(CLAIMABLE_STATES)
-_RANKED_ENTRIES = (
-    "SELECT method, parent, state FROM operations INDEXED BY operations_ranked"
-    f" WHERE {RANKED} LIMIT ?"
-)
-_OLDEST_RANKED = (
-    "SELECT method, update_time, name, deleted, parent FROM operations"
-    f" INDEXED BY operations_ranked WHERE {RANKED} LIMIT {MOST_COMPARED}"
-)
-_KEYED_ENTRIES = (
-    "SELECT method, parent, state FROM operations INDEXED BY operations_by_key"
-    f" WHERE {KEYED} LIMIT ?"
-)
-_BY_KEY = "ORDER BY method, concurrency_key, queue_order, sequence LIMIT 1"
-_OLDEST_KEYED = (
-    "WITH RECURSIVE next(sequence) AS (SELECT (SELECT sequence FROM operations"
-    f" INDEXED BY operations_by_key WHERE {KEYED} {_BY_KEY}) UNION ALL SELECT (SELECT sequence"
-    f" FROM operations INDEXED BY operations_by_key WHERE {KEYED} AND (method, concurrency_key) >"
-    " (SELECT o.method, o.concurrency_key FROM operations AS o WHERE o.sequence = next.sequence)"
-    f" {_BY_KEY}) FROM next WHERE next.sequence IS NOT NULL LIMIT {MOST_COMPARED})"
-    " SELECT method, update_time, name, deleted, parent FROM operations"
-    " WHERE sequence IN (SELECT sequence FROM next)"
-)
-"""Of each of so many keys the operation that is next."""
-_DELAYED_ENTRIES = (
-    "SELECT method, parent, state FROM operations INDEXED BY operations_delayed"
-    f" WHERE {DELAYED} LIMIT ?"
-)
-_PAUSED_ENTRIES = (
-    "SELECT method, parent, state FROM operations INDEXED BY operations_paused"
-    f" WHERE {PAUSED_ROW} LIMIT ?"
-)
+"""Of each key the operation that is next."""
 _LEASED_ROWS = (
     "SELECT method, parent, state, name, deleted,"
     " CASE WHEN attempt_number = attempt THEN attempt_start_time END AS since"
@@ -149,79 +139,82 @@ class Counting:
         self._connection.execute("BEGIN")
         try:
             if query.filter is None:
-                self._count_ready(tally, parent, most)
-                for rows in (_OLDEST_RANKED, _OLDEST_KEYED):
-                    self._find_oldest_of(rows, tally, parent)
-                entries = (_RANKED_ENTRIES, _KEYED_ENTRIES, _DELAYED_ENTRIES, _PAUSED_ENTRIES)
-                for each in entries:
-                    self._count_entries(tally, each, parent, most)
+                self._count_entries(tally, parent, most)
                 self._count_leased(tally, parent, min(most, MOST_LEASED))
             earliest = self._count_newest(tally, query, parent, query.examined(examined))
         finally:
             self._connection.execute("ROLLBACK")
         return tally.counts(most, earliest, is_filtered=query.filter is not None)
 
-    def _count_ready(self, tally: Tally, parent: Condition, most: int) -> None:
-        methods = [Entries(0, method) for (method,) in self._fetch(_READY_METHODS)]
-        size, left, rounds = FIRST_ROUND, methods, Rounds(time.monotonic)
+    def _count_entries(self, tally: Tally, parent: Condition, most: int) -> None:
+        """Counts what no attempt holds, and is not done."""
+        entries = [
+            Entries(phase, method)
+            for phase, index in enumerate(_INDEXES)
+            for method in (self._methods(index) if index.has_methods else [""])
+        ]
+        size, left, rounds = FIRST_ROUND, entries, Rounds(time.monotonic)
         while left and rounds.may_go_on():
             for one in left:
                 self._look_at(one, parent, size)
             left = [one for one in left if one.may_have_more(most)]
             size *= 2
-        for one in methods:
-            tally.add_entries(one.method, one)
-            if one.first:
-                next_ones = (
-                    "SELECT update_time, name, deleted FROM operations WHERE sequence IN (SELECT"
-                    f" sequence FROM ({_READY_ENTRIES}) WHERE {parent.sql})"
-                    " ORDER BY update_time LIMIT 1"
-                )
-                values = (one.method, one.first - 1, MOST_COMPARED, *parent.parameters)
-                for row in self._fetch(next_ones, *values):
-                    tally.add_ready(one.method, *row)
+        for one in entries:
+            tally.add_entries(one)
+            self._find_oldest_ready(tally, one, parent)
 
-    def _find_oldest_of(self, rows: str, tally: Tally, parent: Condition) -> None:
-        oldest = (
-            f"SELECT method, min(update_time), name, deleted FROM ({rows})"
-            f" WHERE {parent.sql} GROUP BY method"
+    def _methods(self, index: _Index) -> Iterator[Any]:
+        """Yields the methods that an index has, one by one."""
+        methods = (
+            f"WITH RECURSIVE found(method) AS (SELECT min(method) FROM {index.rows} UNION ALL"
+            f" SELECT (SELECT min(method) FROM {index.rows} AND method > found.method)"
+            f" FROM found WHERE method IS NOT NULL LIMIT {MOST_METHODS})"
+            " SELECT method FROM found WHERE method IS NOT NULL"
         )
-        for method, *row in self._fetch(oldest, *parent.parameters):
-            if type(method) is str:  # else it is of a damaged row
-                tally.add_ready(method, *row)
+        for (method,) in self._fetch(methods):
+            yield method
 
     def _look_at(self, one: Entries, parent: Condition, size: int) -> None:
-        """Counts so many more of a method's entries that are ready."""
-        # One column for each state: to group the entries would sort them.
-        of_states = ", ".join(
-            f"count(CASE WHEN state = {state} AND {parent.sql} THEN 1 END)"
-            for state in _READY_STATES
-        )
-        ((looked_at, last, first, *numbers),) = self._fetch(
-            f"SELECT count(*), max(sequence), min(CASE WHEN {parent.sql} THEN sequence END),"
-            f" {of_states} FROM ({_READY_ENTRIES})",
-            *(len(_READY_STATES) + 1) * parent.parameters,
-            one.method,
-            one.last,
-            size,
-        )
-        for state, number in zip(_READY_STATES, numbers, strict=True):
-            one.add(state, number, first, last)
-        one.are_all = looked_at < size
-
-    def _count_entries(self, tally: Tally, entries: str, parent: Condition, most: int) -> None:
+        """Counts so many more entries, behind those that were looked at."""
+        index = _INDEXES[one.phase]
+        of_method, group = ("AND method = ?", "") if index.has_methods else ("", "GROUP BY method")
         groups = self._fetch(
-            f"SELECT method, state, count(*), {_counted(parent)} FROM ({entries})"
-            " GROUP BY method, state",
+            "SELECT method, count(*), min(CASE WHEN is_covered THEN sequence END),"
+            f" {_OF_STATES} FROM (SELECT method, sequence, state, {parent.sql} AS is_covered"
+            f" FROM {index.rows} {of_method} LIMIT ? OFFSET ?) {group}",
+            *parent.parameters,
+            *([one.method] if index.has_methods else []),
+            size,
+            one.looked_at,
+        )
+        for method, _, first, *numbers in groups:
+            for state, number in zip(_STATES, numbers, strict=True):
+                one.add(method, state, number, first)
+        one.end_round(sum(looked_at for _, looked_at, *_ in groups), size)
+
+    def _find_oldest_ready(self, tally: Tally, one: Entries, parent: Condition) -> None:
+        """Takes the oldest of those that are next of a method, if these are ready."""
+        following = _following(one)
+        if following is not None:
+            oldest = (
+                "SELECT update_time, name, deleted FROM operations WHERE sequence IN"
+                f" ({following.sql} LIMIT {MOST_COMPARED}) AND {parent.sql}"
+                " ORDER BY update_time LIMIT 1"
+            )
+            for row in self._fetch(oldest, *following.parameters, *parent.parameters):
+                if type(one.method) is str:  # else it is of a damaged row
+                    tally.add_ready(one.method, *row)
+
+    def _count_leased(self, tally: Tally, parent: Condition, most: int) -> None:
+        """Counts what attempts hold, of which the rows are looked at."""
+        groups = self._fetch(
+            f"SELECT method, state, count(*), count(CASE WHEN {parent.sql} THEN 1 END)"
+            f" FROM ({_LEASED_ROWS}) GROUP BY method, state",
             *parent.parameters, most + 1,
         )  # fmt: skip
         is_lower_bound = sum(looked_at for *_, looked_at, _ in groups) > most
         for method, state, _, of_parent in groups:
             tally.add(method, state, of_parent, is_lower_bound=is_lower_bound)
-
-    def _count_leased(self, tally: Tally, parent: Condition, most: int) -> None:
-        """Counts what attempts hold, of which the rows are looked at."""
-        self._count_entries(tally, _LEASED_ROWS, parent, most)
         oldest = (
             f"SELECT min(since), name, deleted FROM ({_LEASED_ROWS})"
             f" WHERE {parent.sql} AND since > 0"
@@ -313,8 +306,16 @@ def _newest(query: Query, parent: Condition) -> _Newest:
 _ANY = Condition("TRUE")
 
 
-def _counted(parent: Condition) -> str:
-    return f"count(CASE WHEN {parent.sql} THEN 1 END)"
+def _following(one: Entries) -> Condition | None:
+    """Returns the statement for those that are next of a method; None where none are ready."""
+    index = _INDEXES[one.phase]
+    if index is _READY and one.first:
+        return Condition(_NEXT_READY, (one.method, one.first))
+    if index is _RANKED:
+        return Condition(_NEXT_RANKED, (one.method,))
+    if index is _KEYED:
+        return Condition(_NEXT_OF_KEYS, (one.method,))
+    return None
 
 
 def _of_parent(query: Query) -> Condition:
