@@ -72,7 +72,8 @@ class EndedCall:
     @property
     def is_silent(self) -> bool:
         """Whether it is a shared Watch on which the server has said nothing for too long."""
-        return self.method == SHARED_WATCH and self._code is Code.DEADLINE_EXCEEDED
+        ended = self.method == SHARED_WATCH and self._code is Code.DEADLINE_EXCEEDED
+        return ended and not self.was_held
 
     @property
     def has_failed(self) -> bool:

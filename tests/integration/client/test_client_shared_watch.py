@@ -512,6 +512,24 @@ def test_a_server_that_takes_the_call_and_says_nothing_is_given_up_for_ten_minut
     assert fake.shared_calls == 1
 
 
+def test_a_call_that_something_on_the_way_cuts_short_is_made_again(
+    fake: FakeOperations, side: Side
+) -> None:
+    """As a proxy does that lets no call last longer."""
+    names = put_running(fake)
+
+    def shows_the_present(requests: Any, context: Any) -> Iterator[Any]:
+        yield sent(*map(operation, Names(requests).until(3)))
+        threading.Event().wait(0.05)  # which are five seconds of the client's
+        context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "as the test says")
+
+    fake.shared = shows_the_present
+    ending = soon(lambda: fake.shared_calls >= 3, lambda: end_all(fake, names))
+    assert together(side, names, timedelta(hours=1), clock=FastClock()) == [RESPONSE] * len(names)
+    ending.join()
+    assert fake.count(WAIT) <= 1  # that of the first one, which began alone
+
+
 def test_a_timeout_holds_and_ends_the_call(fake: FakeOperations, side: Side) -> None:
     names = put_running(fake)
     gone = threading.Event()
