@@ -70,6 +70,11 @@ class Server:
 TIME = given_time(lambda: NOW)
 
 
+def none_new(change: object) -> bool:
+    """Says that each operation is there."""
+    return False
+
+
 def table() -> Table:
     return Table(Statements(""), Damage())
 
@@ -83,14 +88,14 @@ def test_a_change_has_all_its_patience_after_a_contended_one_was_given_up(
         server.held, other = server.names
         parts = WriterParts(table(), RememberedRecords(), TIME, [])
         made = Changes(parts, cast("Session", server))
-        given_up = asyncio.create_task(made.apply_all([(server.held, Report(1, 10))]))
+        given_up = asyncio.create_task(made.apply_all([(server.held, Report(1, 10))], none_new))
         await server.has_passed_over.wait()
         given_up.cancel()
         await asyncio.wait([given_up])
-        await made.apply_all([(other, Report(1, 10))])
+        await made.apply_all([(other, Report(1, 10))], none_new)
         monkeypatch.setattr(changes, "_PATIENCE_SECONDS", 0.0)  # enough to be contended once
         server.has_passed_over.clear()
-        later = asyncio.create_task(made.apply_all([(server.held, Report(1, 20))]))
+        later = asyncio.create_task(made.apply_all([(server.held, Report(1, 20))], none_new))
         await server.has_passed_over.wait()
         server.held = ""
         (outcome,) = await later
