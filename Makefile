@@ -224,7 +224,7 @@ check-languages: .venv/dev.stamp ## Compile the protos in Go, Java and TypeScrip
 	PATH="$$PATH:/usr/local/go/bin" $(BIN)/python tests/schema/languages.py
 
 .PHONY: bench
-bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run; about ten minutes
+bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run; a quarter of an hour
 	PYTHONPATH=tests/servers:docs $(BIN)/python -m benchmarks
 
 .venv/bench.stamp: .venv/dev.stamp
