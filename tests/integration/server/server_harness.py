@@ -46,6 +46,12 @@ OPERATIONS = "google.longrunning.Operations"
 
 every_store = pytest.mark.parametrize("store", ["memory", "sqlite", "postgres"], indirect=True)
 """Runs a test on Postgres, too: a few tests of each service."""
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
+"""Runs a test with handlers that are coroutines alone, where their kind makes no difference."""
+on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
+"""Runs a test on a ``grpc.aio`` server alone."""
+on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
+"""Runs a test on a ``grpc.server`` alone."""
 
 Instance = fleet_service_pb2.Instance
 OperationMetadata = operation_metadata_pb2.OperationMetadata

@@ -83,7 +83,6 @@ METHODS = {
 ILL_FORMED = ["", "operations", "operations/", "no/name", f"{PARENT}/operations/a b", "é" * 600]
 
 any_named = pytest.mark.parametrize("permission", NAMED)
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 @pytest.fixture(params=["def", "async def"])

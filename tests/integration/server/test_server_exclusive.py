@@ -14,6 +14,7 @@ from server_harness import (
     Gate,
     Held,
     Instance,
+    async_handler,
     defined_with,
     every_store,
     fleet,
@@ -36,8 +37,6 @@ Serve = Any
 
 CREATE = f"/{FLEET}/CreateInstance"
 TARGET = f"{PARENT}/instances/i"
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 def assert_in_progress(call: Callable[[], object], name: str, target: str = TARGET) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from server_harness import FLEET, PARENT, Held, Server, every_store, fleet, refused
+from server_harness import FLEET, PARENT, Held, Server, async_handler, every_store, fleet, refused
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
@@ -17,8 +17,6 @@ Serve = Any
 
 METHOD = f"/{FLEET}/CreateInstance"
 WaitReason = DescribeOperationResponse.WaitReason
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 def servicer(held: Held, **options: Any) -> Any:

@@ -24,10 +24,13 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    async_handler,
     errors_logged,
     fleet,
     in_thread,
     metadata_of,
+    on_grpc_aio,
+    on_grpc_server,
     refused,
     together,
     uuid_of,
@@ -48,10 +51,6 @@ Serve = Any
 
 CREATE = f"/{FLEET}/CreateInstance"
 WATCH = "/lro.v1.OperationControlService/WatchOperation"
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
-on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
-on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
 
 
 def full(serve: Serve, held: Held, limit: int, **how: Any) -> Server:

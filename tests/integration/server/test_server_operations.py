@@ -22,12 +22,14 @@ from server_harness import (
     SECONDS,
     Held,
     Instance,
+    async_handler,
     elapsed,
     error_info,
     errors_logged,
     every_store,
     fleet,
     metadata_of,
+    on_grpc_server,
     refused,
     response_of,
 )
@@ -40,8 +42,6 @@ Serve = Any
 LONG = 100.0
 """Seconds: a Wait that lasts so long is seen to last."""
 
-on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 GET = f"/{OPERATIONS}/GetOperation"
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from server_harness import Held, Server, every_store
+from server_harness import Held, Server, async_handler, every_store
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 Serve = Any
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 def servicer(held: Held) -> Any:

@@ -17,6 +17,7 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    async_handler,
     defined_with,
     every_store,
     fleet,
@@ -31,8 +32,6 @@ import lro_grpc
 from lro_grpc.stores import MemoryStore
 
 Serve = Any
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 class Maker:

@@ -18,6 +18,7 @@ from server_harness import (
     SECONDS,
     Held,
     Instance,
+    async_handler,
     defined_with,
     error_info,
     errors_logged,
@@ -44,8 +45,6 @@ LEASE = timedelta(days=4000)
 MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 PARTS = 5

@@ -27,6 +27,7 @@ from server_harness import (
     Gate,
     Held,
     Instance,
+    async_handler,
     defined_with,
     error_info,
     errors_logged,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 STUBBORN = Path(__file__).with_name("stubborn_process.py")

@@ -24,12 +24,14 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    async_handler,
     error_info,
     errors_logged,
     every_store,
     failure_of,
     fleet,
     metadata_of,
+    on_grpc_aio,
     refused,
     response_of,
     serving,
@@ -58,9 +60,6 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
-on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
-on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
 
 METHOD = "/lro.v1.OperationControlService/WatchOperations"
 AT_ONCE = timedelta(microseconds=1)

@@ -24,11 +24,14 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    async_handler,
     elapsed,
     errors_logged,
     failure_of,
     fleet,
     metadata_of,
+    on_grpc_aio,
+    on_grpc_server,
     refused,
     response_of,
 )
@@ -47,9 +50,6 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
-on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
-on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
 
 PAUSE = 0.1
 """Seconds from one state to the next, but for the terminal one."""
